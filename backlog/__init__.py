@@ -1,0 +1,1 @@
+"""What waits and what runs, in Redis. The only package that names Redis keys."""

@@ -1,0 +1,126 @@
+"""What gateway workers and the autoscaler tell each other: plain values, no Redis.
+
+Instants are seconds since the epoch (`_at_s`). `PoolView.read_at_s` and the ages in a view come from the Redis clock, so
+that hosts whose clocks differ still agree on what is stale.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+PoolName = NewType("PoolName", str)
+ReplicaName = NewType("ReplicaName", str)
+WorkerId = NewType("WorkerId", str)
+
+
+class ReplicaState(StrEnum):
+    """Where a replica is in its life. Gateways send work to `READY` replicas only."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaRecord:
+    """One replica as its scaler knows it. `url` has scheme, host and port, e.g. `http://127.0.0.1:8001`."""
+
+    name: ReplicaName
+    url: str
+    state: ReplicaState
+    created_at_s: float
+    ready_at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaShare:
+    """The work that one gateway worker has in flight on one replica, in that replica's seconds."""
+
+    in_flight: int
+    prefill_s: float
+    """Prefill sent and not yet past its first token."""
+    prefill_tokens: int
+    kv_tokens: int
+    """Predicted peak KV footprint of what is in flight."""
+    remaining_gpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """One gateway worker's whole state for one pool. Absolute, never a delta: publishing it twice changes nothing.
+
+    `arrived`, `arrived_gpu_s`, `settled`, `ttft_misses` and `tpot_misses` only grow while the worker lives; readers take
+    differences per worker. A miss is a settled request over its pool's SLO.
+    """
+
+    worker: WorkerId
+    started_at_s: float
+    waiting: int = 0
+    waiting_gpu_s: float = 0.0
+    waiting_prefill_s: float = 0.0
+    waiting_kv_tokens: int = 0
+    oldest_waiting_at_s: float | None = None
+    arrived: int = 0
+    arrived_gpu_s: float = 0.0
+    settled: int = 0
+    ttft_misses: int = 0
+    tpot_misses: int = 0
+    running: Mapping[ReplicaName, ReplicaShare] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenReport:
+    """A report and how long ago its worker published it."""
+
+    report: WorkerReport
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of a scaling decision: replicas before and after it, and why."""
+
+    name: str
+    before: int
+    after: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """What the autoscaler decided, with the steps that led there. `headline` is the reason of the binding step.
+
+    `None` in a measured field means unknown, which is not zero.
+    """
+
+    pool: PoolName
+    at_s: float
+    mode: str
+    """`apply` or `advisory`."""
+    desired: int
+    recommended: int
+    ready: int
+    pending: int
+    draining: int
+    headline: str
+    steps: tuple[StepRecord, ...]
+    offered_load: float | None
+    """Arriving GPU-seconds per second, divided by the GPUs of a replica: erlangs."""
+    backlog_gpu_s: float | None
+    cold_start_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """Everything in Redis about one pool at one instant.
+
+    `replicas` is `None` when no scaler has published a list lately (unknown); an empty tuple means zero replicas.
+    `reports` holds live workers only: a worker that stopped publishing drops out after the heartbeat limit.
+    """
+
+    pool: PoolName
+    read_at_s: float
+    reports: tuple[SeenReport, ...]
+    replicas: tuple[ReplicaRecord, ...] | None
+    decision: DecisionRecord | None

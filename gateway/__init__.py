@@ -1,0 +1,1 @@
+"""The data plane: parse, weigh, admit, wait, pick, relay, settle."""

@@ -1,0 +1,102 @@
+"""What a gateway needs to know, as values. Whoever starts it (the command line, a test) builds these; nothing here reads files."""
+
+from dataclasses import dataclass, field
+
+from backlog.records import PoolName
+from estimator.architecture import Architecture
+from estimator.accelerator import Accelerator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticReplica:
+    """A replica whose address is in the configuration. `url` has no `/v1`: endpoint paths are appended to it."""
+
+    name: str
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """The replicas that serve one model, and how work for them is weighed and admitted."""
+
+    name: PoolName
+    models: tuple[str, ...]
+    """Names that clients send in `"model"`."""
+    served_model: str
+    """The name that replicas expect; written into the body when it differs from the client's."""
+    architecture: Architecture
+    accelerator: Accelerator
+    tensor_parallel: int = 1
+    planning_batch: int = 48
+    prefill_chunk_tokens: int = 2048
+    kv_capacity_tokens: int
+    """KV cache tokens of one replica."""
+    static_replicas: tuple[StaticReplica, ...] = ()
+    """Empty when a scaler publishes the replicas in the backlog."""
+    replica_api_key: str | None = field(default=None, repr=False)
+    """Sent to replicas that a scaler publishes."""
+    dispatch_prefill_s: float = 0.25
+    """A replica with more outstanding prefill than this gets no further work (policy study: 0.1-0.25 s)."""
+    externality: float = 0.01
+    """`mu` of the pick score; 0.03-0.1 for pools of mixed GPUs."""
+    max_waiting: int = 1000
+    """Requests that may wait in one gateway worker; the next is rejected with 429."""
+    max_wait_s: float = 30.0
+    """A request that has waited this long is evicted with 503."""
+    cold_start_s: float = 60.0
+    """Used in wait estimates until the autoscaler has measured one."""
+    ttft_slo_s: float | None = 2.0
+    tpot_slo_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantSettings:
+    """Who pays. Keys are stored as SHA-256 hex digests, never as text."""
+
+    name: str
+    key_sha256: tuple[str, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what one client or one replica can make a worker hold or wait for."""
+
+    max_header_bytes: int = 32 * 1024
+    max_body_bytes: int = 32 * 1024 * 1024
+    max_pipelined: int = 16
+    """Complete requests that one connection may send ahead of their responses."""
+    request_read_s: float = 60.0
+    """From a request's first byte to its last."""
+    idle_s: float = 75.0
+    """A client connection without a request is closed after this."""
+    connect_s: float = 2.0
+    first_byte_s: float = 600.0
+    """From sending a request to a replica to the first byte of its response."""
+    stalled_s: float = 120.0
+    """Between two reads of a response that has begun."""
+    attempts: int = 3
+    """Replicas that may be given one request, before its first response byte. A refused connection does not count."""
+    drain_s: float = 30.0
+    write_high_water_bytes: int = 256 * 1024
+    """Unsent response bytes for one client at which its replica is no longer read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """One gateway: its ports, its workers, its pools, who may call it."""
+
+    host: str = "127.0.0.1"
+    port: int = 4000
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 4001
+    workers: int = 1
+    redis_url: str
+    redis_prefix: str = "wb"
+    publish_s: float = 0.05
+    """How often a worker publishes its work when it has changed."""
+    pools: tuple[PoolSettings, ...]
+    tenants: tuple[TenantSettings, ...] = ()
+    """No tenants: every request is served as tenant `anonymous`."""
+    limits: Limits = Limits()

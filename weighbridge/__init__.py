@@ -1,0 +1,1 @@
+"""Command line, configuration, and the processes put together."""
