@@ -1,0 +1,122 @@
+"""Time of one engine step from its batch's composition: a calibrated roofline in plain floats."""
+
+from dataclasses import dataclass
+from math import hypot
+
+from estimator.accelerator import Accelerator
+from estimator.architecture import Architecture
+from estimator.work import pair_flops, token_flops
+
+ACTIVATION_BYTES = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepModel:
+    """Precomputed coefficients of one architecture on one replica. All in seconds, for all layers, per GPU of the replica."""
+
+    gpus: int
+    fixed_s: float
+    """Launches, sampling, all-reduce latency and the read of the output projection: paid once per step."""
+    token_s: float
+    """Matrix FLOPs of one token."""
+    token_move_s: float
+    """Norms, activations and all-reduce bytes of one token."""
+    sample_s: float
+    """Output projection FLOPs of one sampled sequence."""
+    weight_read_s: float
+    """Weights that every step reads."""
+    expert_read_s: float
+    """All routed experts; a step reads the part that its tokens touch."""
+    expert_miss_ratio: float
+    """Chance that one token leaves one expert alone. 1 without experts."""
+    full_pair_s: float
+    """One query-key pair in the full-attention layers."""
+    window_pair_s: float
+    full_kv_read_s: float
+    """Reading one token's KV in the full-attention layers, once."""
+    window_kv_read_s: float
+    window_tokens: int
+
+    @property
+    def kv_read_s_per_token(self) -> float:
+        """Seconds to read one token's KV in one step, the token being inside every window."""
+        return self.full_kv_read_s + self.window_kv_read_s
+
+    @property
+    def pair_s(self) -> float:
+        """Seconds of one query-key pair, the key being inside every window."""
+        return self.full_pair_s + self.window_pair_s
+
+    def time_s(
+        self, *, prefill_tokens: int, prefill_pairs: float, decode_sequences: int, decode_kv_tokens: int
+    ) -> float:
+        """Seconds of one step; 0 for an empty one.
+
+        `prefill_pairs` is `sum(S*C + S(S+1)/2)` over the chunks in the step, `decode_kv_tokens` the sum of the decoding
+        sequences' contexts: for a batch the sum is what counts.
+        """
+        tokens = prefill_tokens + decode_sequences
+        if tokens <= 0:
+            return 0.0
+        read_s = self.weight_read_s
+        if self.expert_read_s:
+            read_s += self.expert_read_s * (1.0 - self.expert_miss_ratio**tokens)
+        compute_s = tokens * self.token_s
+        # Root of the sum of squares: within 3 % of the larger one when they differ by 4x, 1.41 times it when equal.
+        dense_s = hypot(compute_s, read_s)
+        attention_s = prefill_pairs * self.full_pair_s + decode_kv_tokens * self.full_kv_read_s
+        if self.window_tokens:
+            pairs = min(prefill_pairs, float(prefill_tokens * self.window_tokens))
+            kv_tokens = min(decode_kv_tokens, decode_sequences * self.window_tokens)
+            attention_s += pairs * self.window_pair_s + kv_tokens * self.window_kv_read_s
+        samples = decode_sequences + 1 if prefill_tokens else decode_sequences
+        return self.fixed_s + dense_s + tokens * self.token_move_s + samples * self.sample_s + attention_s
+
+
+def step_model(architecture: Architecture, accelerator: Accelerator, *, tensor_parallel: int = 1) -> StepModel:
+    """The step model of `architecture` on `tensor_parallel` GPUs of one kind.
+
+    Raises `ValueError` when `tensor_parallel` is below 1 or does not divide the attention heads.
+    """
+    if tensor_parallel < 1 or architecture.heads % tensor_parallel:
+        raise ValueError(
+            f"tensor_parallel {tensor_parallel} does not divide the {architecture.heads} heads of {architecture.name}"
+        )
+    arch, gpu, split = architecture, accelerator, tensor_parallel
+    flops = gpu.fp8_flops_per_s if arch.weight_bytes_per_param <= 1.0 else gpu.bf16_flops_per_s
+    matmul = flops * gpu.matmul_efficiency * split
+    read = gpu.memory_bytes_per_s * gpu.weight_read_efficiency * split
+    weight_bytes = arch.weight_bytes_per_param
+    pair_s = pair_flops(arch) / (gpu.bf16_flops_per_s * gpu.attention_efficiency * split)
+    kv_layer_bytes = arch.kv_bytes_per_token(tensor_parallel=split) / arch.layers / split
+    kv_s = kv_layer_bytes / (gpu.memory_bytes_per_s * gpu.kv_read_efficiency)
+    # Read and write of the residual stream by two norms, of queries and keys by the rotary embedding, of the gated activation.
+    width = arch.intermediate or (arch.experts_per_token * arch.moe_intermediate + arch.shared_intermediate)
+    moved = (
+        8 * arch.hidden + 2 * (arch.heads + arch.kv_heads) * arch.head_dim / split + 3 * width / split
+    ) * ACTIVATION_BYTES
+    move_s = arch.layers * moved / (gpu.memory_bytes_per_s * gpu.elementwise_efficiency)
+    reduce_s = 0.0
+    latency_s = 0.0
+    if split > 1:
+        ring = 2.0 * (split - 1) / split
+        reduce_s = 2 * arch.layers * ring * arch.hidden * ACTIVATION_BYTES / gpu.link_bytes_per_s
+        latency_s = 2 * arch.layers * gpu.link_latency_s
+    return StepModel(
+        gpus=split,
+        fixed_s=gpu.step_overhead_s
+        + arch.layers * gpu.layer_overhead_s
+        + latency_s
+        + arch.head_parameters * weight_bytes / read,
+        token_s=token_flops(arch) / matmul,
+        token_move_s=move_s + reduce_s,
+        sample_s=2.0 * arch.head_parameters / matmul,
+        weight_read_s=arch.always_read_parameters * weight_bytes / read,
+        expert_read_s=arch.routed_parameters * weight_bytes / read,
+        expert_miss_ratio=1.0 - arch.experts_per_token / arch.experts if arch.experts else 1.0,
+        full_pair_s=arch.full_layers * pair_s,
+        window_pair_s=arch.windowed_layers * pair_s,
+        full_kv_read_s=arch.full_layers * kv_s,
+        window_kv_read_s=arch.windowed_layers * kv_s,
+        window_tokens=arch.sliding_window if arch.windowed_layers else 0,
+    )
