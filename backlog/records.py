@@ -1,7 +1,7 @@
 """What gateway workers and the autoscaler tell each other: plain values, no Redis.
 
-Instants are seconds since the epoch (`_at_s`). `PoolView.read_at_s` and the ages in a view come from the Redis clock, so
-that hosts whose clocks differ still agree on what is stale.
+Instants are seconds since the epoch (`_at_s`). `PoolView.read_at_s` and the ages in a view come from the Redis clock,
+so that hosts whose clocks differ still agree on what is stale.
 """
 
 from collections.abc import Mapping
@@ -50,8 +50,8 @@ class ReplicaShare:
 class WorkerReport:
     """One gateway worker's whole state for one pool. Absolute, never a delta: publishing it twice changes nothing.
 
-    `arrived`, `arrived_gpu_s`, `settled`, `ttft_misses` and `tpot_misses` only grow while the worker lives; readers take
-    differences per worker. A miss is a settled request over its pool's SLO.
+    `arrived`, `arrived_gpu_s`, `settled`, `ttft_misses` and `tpot_misses` only grow while the worker lives; readers
+    take differences per worker. A miss is a settled request over its pool's SLO.
     """
 
     worker: WorkerId

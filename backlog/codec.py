@@ -1,0 +1,79 @@
+"""Records to bytes and back: JSON, so that an operator can read it with `redis-cli`.
+
+Readers ignore fields they do not know and fill fields that are absent from the record's defaults, so gateways and
+autoscalers of neighbouring versions can share a Redis.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import TypeVar
+
+import msgspec
+
+from backlog.records import DecisionRecord, ReplicaRecord, WorkerReport
+
+Record = TypeVar("Record")
+
+_encoder = msgspec.json.Encoder()
+_report_decoder = msgspec.json.Decoder(WorkerReport)
+_replicas_decoder = msgspec.json.Decoder(tuple[ReplicaRecord, ...])
+_decision_decoder = msgspec.json.Decoder(DecisionRecord)
+
+
+class CorruptRecord(Exception):
+    """A key holds bytes that are not the record it should hold. `key` names it."""
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {detail}")
+        self.key = key
+        self.detail = detail
+
+
+def encode_report(report: WorkerReport) -> bytes:
+    """Raises ValueError for a number that is not finite: JSON has none, and a reader would take it for unknown."""
+    total = report.started_at_s + report.waiting_gpu_s + report.waiting_prefill_s + report.arrived_gpu_s
+    for share in report.running.values():
+        total += share.prefill_s + share.remaining_gpu_s
+    _require_finite("report", total, report.oldest_waiting_at_s)
+    return _encoder.encode(report)
+
+
+def encode_replicas(replicas: Sequence[ReplicaRecord]) -> bytes:
+    """Raises ValueError for a number that is not finite."""
+    for replica in replicas:
+        _require_finite("replica", replica.created_at_s, replica.ready_at_s)
+    return _encoder.encode(tuple(replicas))
+
+
+def encode_decision(decision: DecisionRecord) -> bytes:
+    """Raises ValueError for a number that is not finite."""
+    measured = (decision.offered_load, decision.backlog_gpu_s, decision.cold_start_s)
+    _require_finite("decision", decision.at_s, *measured)
+    return _encoder.encode(decision)
+
+
+def decode_report(key: str, raw: bytes | str) -> WorkerReport:
+    """Raises CorruptRecord."""
+    return _decode(_report_decoder, key, raw)
+
+
+def decode_replicas(key: str, raw: bytes | str) -> tuple[ReplicaRecord, ...]:
+    """Raises CorruptRecord."""
+    return _decode(_replicas_decoder, key, raw)
+
+
+def decode_decision(key: str, raw: bytes | str) -> DecisionRecord:
+    """Raises CorruptRecord."""
+    return _decode(_decision_decoder, key, raw)
+
+
+def _decode(decoder: "msgspec.json.Decoder[Record]", key: str, raw: bytes | str) -> Record:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptRecord(key, str(error)) from error
+
+
+def _require_finite(what: str, *numbers: float | None) -> None:
+    if not all(number is None or isfinite(number) for number in numbers):
+        raise ValueError(f"a {what} must hold finite numbers only")
