@@ -1,0 +1,271 @@
+"""Reading the configuration file: one call gives a checked `Config` or every problem at once.
+
+The order is: YAML, LiteLLM's sections, the environment, LiteLLM's entries merged into our sections, a check of them.
+A `Config` holds no reference to the file, to LiteLLM or to the environment, so `dump` of it can be read anywhere.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from autoscaler.settings import SettingsError
+from estimator.models import find_model
+from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
+from weighbridge.config_fields import REVEAL, digest
+from weighbridge.config_litellm import ADMIN_TENANT, SECTIONS, Entry, LiteLLM, environment, guess_problem, read
+from weighbridge.config_models import AutoscalerSection, Config, PoolSection
+from weighbridge.config_source import document, from_environment
+from weighbridge.wiring import autoscaler_settings
+
+DEFAULT_GPU = "H100"
+OUR_SECTIONS = tuple(Config.model_fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A configuration and what the operator should be told once about how it was read."""
+
+    config: Config
+    ignored: tuple[str, ...] = ()
+    """LiteLLM keys that have no meaning here."""
+    assumed_gpu: tuple[str, ...] = ()
+    """Pools made from `model_list`, whose GPU is `DEFAULT_GPU` until a pool says otherwise."""
+
+
+def load(path: Path, env: Mapping[str, str]) -> Loaded:
+    """Read a file. Raises `ConfigError`, also for a file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        rule = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or str(error)).lower()
+        raise ConfigError(str(path), [Problem(path="(file)", value=None, rule=rule)]) from None
+    return parse(text, env, source=str(path), directory=path.parent)
+
+
+def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", directory: Path = Path()) -> Loaded:
+    """A configuration from YAML text. `directory`: what the path of a `config.json` is relative to."""
+    written = document(text, source)
+    problems: list[Problem] = []
+    for section in written:
+        if section not in OUR_SECTIONS and section not in SECTIONS:
+            known = (*OUR_SECTIONS, *sorted(SECTIONS))
+            value = None if isinstance(written[section], dict | list) else shown((str(section),), written[section])
+            rule = f"unknown section; {did_you_mean(str(section), known)}"
+            problems.append(Problem(path=str(section), value=value, rule=rule))
+    litellm = read(written, env)
+    problems.extend(litellm.problems)
+    env = environment(written, env)
+    sections = {
+        name: from_environment(written[name], (name,), env, problems)
+        for name in OUR_SECTIONS
+        if written.get(name) is not None
+    }
+    assumed: tuple[str, ...] = ()
+    pools = sections.setdefault("pools", {})
+    if isinstance(pools, dict):
+        sections["pools"] = pools = {name: _explicit(name, pool) for name, pool in pools.items()}
+        _inline_architectures(pools, lambda name: Path(directory, Path(name).expanduser()), problems)
+        assumed = _merge(pools, litellm, problems)
+        _complete(pools, problems)
+        problems.extend(_shared_models(pools))
+        if not pools and not litellm.problems:
+            problems.append(Problem(path="pools", value=None, rule="a pool or an entry in model_list is required"))
+    tenants = sections.setdefault("tenants", {})
+    if isinstance(tenants, dict):
+        _add_admin(tenants, litellm.master_key_digest)
+        problems.extend(_shared_keys(tenants))
+    config = _validated(sections, written, problems)
+    if config is None:
+        raise ConfigError(source, _first_per_path(problems))
+    return Loaded(config=config, ignored=tuple(litellm.ignored), assumed_gpu=assumed)
+
+
+def dump(config: Config) -> str:
+    """The configuration as text that `parse` reads back to an equal one.
+
+    Secrets are in it: write it only to a file that no other user can read.
+    """
+    values = config.model_dump(mode="json", exclude_defaults=True, context={REVEAL: True})
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _validated(sections: dict[str, Any], written: dict[str, Any], problems: list[Problem]) -> Config | None:
+    try:
+        config = Config.model_validate(sections)
+    except ValidationError as error:
+        found = problems_from(error, Config, written)
+        # "pools must not be empty" says nothing when the entries that would fill it are what is wrong.
+        problems.extend(problem for problem in found if not (problem.path == "pools" and problems))
+        _scaling(sections, problems)
+        return None
+    _scaling(sections, problems)
+    return None if problems else config
+
+
+def _scaling(sections: dict[str, Any], problems: list[Problem]) -> None:
+    """Relations between scaling settings, for every pool that is sound by itself."""
+    pools = sections.get("pools")
+    for name, pool in pools.items() if isinstance(pools, dict) else ():
+        try:
+            defaults = AutoscalerSection.model_validate(sections.get("autoscaler", {}))
+            autoscaler_settings(name, PoolSection.model_validate(pool), defaults)
+        except SettingsError as error:
+            rules = [text.partition(": must hold: ")[2] or text for text in error.errors]
+            problem = f"must hold together with the global section and the defaults: {'; '.join(rules)}"
+            problems.append(Problem(path=f"pools.{name}.autoscaler", value=None, rule=problem))
+        except ValidationError:
+            continue  # already reported, key by key
+
+
+def _explicit(name: object, pool: Any) -> Any:
+    """A pool as written, with `models` defaulting to its own name."""
+    return {"models": [str(name)], **pool} if isinstance(pool, dict) else pool
+
+
+def _models(pool: Any) -> list[str]:
+    models = pool.get("models") if isinstance(pool, dict) else None
+    return [model for model in models if isinstance(model, str)] if isinstance(models, list) else []
+
+
+def _inline_architectures(pools: dict[str, Any], place: Callable[[str], Path], problems: list[Problem]) -> None:
+    """Replace the path of a `config.json`, or of its folder, by the file's content."""
+    for name, pool in pools.items():
+        value = pool.get("architecture") if isinstance(pool, dict) else None
+        if not isinstance(value, str) or not (value.endswith(".json") or value.startswith(("/", "./", "../", "~"))):
+            continue
+        path = ("pools", name, "architecture")
+        file = place(value)
+        try:
+            pool["architecture"] = json.loads((file / "config.json" if file.is_dir() else file).read_text("utf-8"))
+        except OSError as error:
+            rule = f"cannot be read: {(error.strerror or str(error)).lower()}"
+            problems.append(Problem(path=dotted(path), value=shown(path, value), rule=rule))
+        except ValueError:
+            problems.append(Problem(path=dotted(path), value=shown(path, value), rule="is not a JSON file"))
+
+
+def _merge(pools: dict[str, Any], litellm: LiteLLM, problems: list[Problem]) -> tuple[str, ...]:
+    """Give each LiteLLM entry to the pool that serves its model, or to a new one. Returns the names of new pools."""
+    owners = {model: name for name, pool in pools.items() for model in _models(pool)}
+    by_model: dict[str, list[Entry]] = {}
+    for entry in litellm.entries:
+        by_model.setdefault(entry.model, []).append(entry)
+    made = []
+    fed: dict[str, list[Entry]] = {}
+    for model, entries in by_model.items():
+        owner = owners.get(model)
+        if owner is None:
+            problem = guess_problem(entries[0])
+            if problem is not None:
+                problems.append(problem)
+                continue
+            owner = _pool_name(model, pools)
+            pools[owner] = {"models": [model], "gpu": DEFAULT_GPU}
+            made.append(owner)
+        elif "replicas" in pools[owner]:
+            litellm.ignored.extend(f"{dotted(entry.path)} (pools.{owner} has its own replicas)" for entry in entries)
+            continue
+        fed.setdefault(owner, []).extend(entries)
+    for owner, entries in fed.items():
+        problems.extend(_disagreements(entries))
+        pools[owner].setdefault("served_model", entries[0].served_model)
+        unique = {entry.url: entry for entry in entries}
+        pools[owner]["replicas"] = {"static": [{"url": url, "api_key": entry.api_key} for url, entry in unique.items()]}
+    return tuple(made)
+
+
+def _disagreements(entries: list[Entry]) -> list[Problem]:
+    """Entries of one pool must be the same model at different addresses, or the same replica under another name."""
+    problems = []
+    first = entries[0]
+    seen: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        if entry.served_model != first.served_model:
+            path = (*entry.path, "litellm_params", "model")
+            rule = f"differs from {dotted(first.path)} ({first.served_model!r}), which is in the same pool"
+            problems.append(Problem(path=dotted(path), value=shown(path, entry.served_model), rule=rule))
+        twin = seen.setdefault((entry.url, entry.model), entry)
+        if twin is not entry:
+            path = (*entry.path, "litellm_params", "api_base")
+            rule = f"is the same replica as {dotted(twin.path)}"
+            problems.append(Problem(path=dotted(path), value=shown(path, entry.url), rule=rule))
+    return problems
+
+
+def _pool_name(model: str, pools: Mapping[str, Any]) -> str:
+    """A pool name made of a model name, not yet taken."""
+    base = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._")[:58] or "pool"
+    names = [base, *(f"{base}-{number}" for number in range(2, len(pools) + 3))]
+    return next(name for name in names if name not in pools)
+
+
+def _complete(pools: dict[str, Any], problems: list[Problem]) -> None:
+    """Fill in what follows from other values: the served model, the architecture that goes with it."""
+    for name, pool in pools.items():
+        models = _models(pool)
+        if not models:
+            continue
+        served = pool.setdefault("served_model", models[0])
+        if "architecture" not in pool and isinstance(served, str):
+            if find_model(served) is None:
+                rule = f"is required: no built-in architecture is named {served!r}"
+                problems.append(Problem(path=f"pools.{name}.architecture", value=None, rule=rule))
+            else:
+                pool["architecture"] = served
+
+
+def _shared_models(pools: Mapping[str, Any]) -> list[Problem]:
+    owners: dict[str, str] = {}
+    problems = []
+    for name, pool in pools.items():
+        for index, model in enumerate(dict.fromkeys(_models(pool))):
+            owner = owners.setdefault(model, name)
+            if owner != name:
+                path = f"pools.{name}.models[{index}]"
+                problems.append(Problem(path=path, value=repr(model), rule=f"is already served by pools.{owner}"))
+    return problems
+
+
+def _add_admin(tenants: dict[str, Any], key_digest: str | None) -> None:
+    if key_digest is None:
+        return
+    admin = tenants.setdefault(ADMIN_TENANT, {"keys": []})
+    if isinstance(admin, dict) and isinstance(admin.get("keys"), list) and key_digest not in admin["keys"]:
+        admin["keys"] = [*admin["keys"], key_digest]
+
+
+def _shared_keys(tenants: Mapping[str, Any]) -> list[Problem]:
+    """A key must mean one tenant. Compared as digests, so that a plain key and its digest are seen to be equal."""
+    owners: dict[str, str] = {}
+    problems = []
+    for name, tenant in tenants.items():
+        keys = tenant.get("keys") if isinstance(tenant, dict) else None
+        for index, key in enumerate(keys if isinstance(keys, list) else ()):
+            try:
+                known = key.lower() if key.startswith("sha256:") else digest(key)
+            except (AttributeError, ValueError):
+                continue
+            owner = owners.setdefault(known, f"tenants.{name}.keys[{index}]")
+            path = ("tenants", name, "keys", index)
+            if owner != dotted(path):
+                problems.append(Problem(path=dotted(path), value=shown(path, key), rule=f"is also {owner}"))
+    return problems
+
+
+def _first_per_path(problems: list[Problem]) -> list[Problem]:
+    """One problem per key: a variable that is not set is not also "not a number"."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.path, problem)
+    return list(first.values())
+
+
+def from_process(path: Path) -> Loaded:
+    """`load` with this process's environment: for the command line."""
+    return load(path, os.environ)  # noqa: TID251 (the composition root)

@@ -1,0 +1,226 @@
+"""Weighbridge's own sections of the configuration file: keys, units, bounds and the relations between them.
+
+A default of `None` means: the default of the process that uses the value (`gateway.settings`, `autoscaler.settings`).
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from estimator.accelerator import ACCELERATORS, find_accelerator
+from estimator.architecture import Architecture, architecture_from_config
+from estimator.models import MODELS, find_model
+from estimator.work import kv_capacity_tokens
+from weighbridge.config_errors import did_you_mean
+from weighbridge.config_fields import (
+    Count,
+    CountOrZero,
+    KeyDigest,
+    ModelName,
+    Name,
+    Number,
+    Port,
+    Ratio,
+    RedisUrl,
+    Seconds,
+    SecondsOrZero,
+    Secret,
+    Section,
+)
+from weighbridge.config_replicas import ReplicasSection
+
+
+class PoolLimitsSection(Section):
+    """How much a pool's replicas and its waiting room take."""
+
+    dispatch_prefill_s: Seconds = 0.25
+    """A replica with more outstanding prefill than this gets no further work."""
+    max_waiting: CountOrZero = 1000
+    """Requests that may wait in one gateway worker; the next is rejected with 429."""
+    max_wait_s: Seconds = 30.0
+    """A request that has waited this long is evicted with 503."""
+    externality: Annotated[Number, Field(ge=0, le=1)] = 0.01
+    """`mu` of the pick score; 0.03-0.1 for pools of mixed GPUs."""
+
+
+class SloSection(Section):
+    """What a request should see. `null`: no objective."""
+
+    ttft_s: Seconds | None = 2.0
+    tpot_s: Seconds | None = None
+
+
+class AutoscalerSection(Section):
+    """How a pool is scaled; `autoscaler.settings` has the meaning and the default of each value.
+
+    Values under `pools.*.autoscaler` override those under `autoscaler`.
+    """
+
+    utilization: Ratio | None = None
+    beta: SecondsOrZero | None = None
+    drain_s: Seconds | None = None
+    ready_slack_s: SecondsOrZero | None = None
+    kv_fill_ratio: Ratio | None = None
+    average_s: Seconds | None = None
+    target_miss_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    slo_gain_per_s: SecondsOrZero | None = None
+    miss_window_s: Seconds | None = None
+    tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    window_s: SecondsOrZero | None = None
+    warmup_s: SecondsOrZero | None = None
+    down_every_s: SecondsOrZero | None = None
+    up_max: Count | None = None
+    up_period_s: Seconds | None = None
+    cooldown_to_zero_s: SecondsOrZero | None = None
+    polling_s: Seconds | None = None
+    wake_s: Annotated[Number, Field(gt=0, le=0.5)] | None = None
+    stale_after_s: Seconds | None = None
+    fallback_after_s: Seconds | None = None
+    fallback_replicas: CountOrZero | None = None
+    drain_deadline_s: SecondsOrZero | None = None
+    cold_start_s: Seconds | None = None
+    advisory: bool | None = None
+
+
+def _architecture(value: Any) -> Any:
+    if isinstance(value, str):
+        if find_model(value) is None:
+            raise ValueError(f"no built-in model has this name; {did_you_mean(value, MODELS)}")
+    elif isinstance(value, dict):
+        architecture_from_config(value, "config")
+    else:
+        raise ValueError("must be a model name, the path of a HuggingFace config.json, or its content")
+    return value
+
+
+def _gpu(value: str) -> str:
+    accelerator = find_accelerator(value)
+    if accelerator is None:
+        raise ValueError(f"unknown GPU; {did_you_mean(value, ACCELERATORS)}")
+    return accelerator.name
+
+
+def architecture_of(value: str | dict[str, Any], name: str) -> Architecture:
+    """The architecture that a validated `architecture` value stands for."""
+    found = find_model(value) if isinstance(value, str) else architecture_from_config(value, name)
+    if found is None:
+        raise ValueError(f"{value}: no built-in model has this name")
+    return found
+
+
+class PoolSection(Section):
+    """The replicas that serve one model."""
+
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    """Names that clients send in `"model"`."""
+    served_model: ModelName
+    """The name that the replicas know. Default: the first of `models`."""
+    architecture: Annotated[str | dict[str, Any], BeforeValidator(_architecture)]
+    """A built-in name, the path of a HuggingFace `config.json`, or its content. Default: from `served_model`."""
+    gpu: Annotated[str, BeforeValidator(_gpu)]
+    tensor_parallel: Annotated[Count, Field(le=64)] = 1
+    """GPUs per replica."""
+    planning_batch: Annotated[Count, Field(le=4096)] = 48
+    """The batch size at which the pool is meant to run; prices hold there."""
+    prefill_chunk_tokens: Annotated[Count, Field(ge=16)] = 2048
+    """Prefill tokens that a replica computes in one step."""
+    kv_tokens: Annotated[Count | None, Field(validate_default=True)] = None
+    """KV cache tokens of one replica. Default: GPU memory less weights and activations."""
+    api_key: Secret | None = None
+    """Sent to replicas that have no key of their own."""
+    replicas: ReplicasSection
+    limits: PoolLimitsSection = PoolLimitsSection()
+    slo: SloSection = SloSection()
+    autoscaler: AutoscalerSection = AutoscalerSection()
+
+    @field_validator("models")
+    @classmethod
+    def _once_each(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({model for model in value if value.count(model) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is listed twice")
+        return value
+
+    @field_validator("kv_tokens")
+    @classmethod
+    def _fits(cls, value: int | None, info: ValidationInfo) -> int | None:
+        known = info.data
+        if value is not None or not {"architecture", "gpu", "tensor_parallel"} <= set(known):
+            return value
+        accelerator = find_accelerator(known["gpu"])
+        if accelerator is None:
+            return value
+        architecture = architecture_of(known["architecture"], "config")
+        capacity = kv_capacity_tokens(architecture, accelerator, known["tensor_parallel"])
+        if capacity < 1:
+            gigabytes = architecture.weight_bytes / 1e9
+            raise ValueError(
+                f"the weights ({gigabytes:.0f} GB) leave no room for KV cache on {known['tensor_parallel']} x "
+                f"{known['gpu']}; raise tensor_parallel, or set kv_tokens"
+            )
+        return capacity
+
+
+class TenantSection(Section):
+    """Who pays, and by which keys it is known."""
+
+    keys: Annotated[tuple[KeyDigest, ...], Field(min_length=1)]
+    """Each one `sha256:` and the hexadecimal digest, or a plain key (hashed when it is read), or `os.environ/NAME`."""
+    weight: Annotated[Number, Field(gt=0)] = 1.0
+    """Share of a busy pool relative to other tenants."""
+
+
+class LimitsSection(Section):
+    """Bounds on what one client or one replica can make a gateway worker hold or wait for."""
+
+    max_header_bytes: Count | None = None
+    max_body_bytes: Count | None = None
+    max_pipelined: Count | None = None
+    request_read_s: Seconds | None = None
+    idle_s: Seconds | None = None
+    connect_s: Seconds | None = None
+    first_byte_s: Seconds | None = None
+    stalled_s: Seconds | None = None
+    attempts: Count | None = None
+    drain_s: Seconds | None = None
+    write_high_water_bytes: Count | None = None
+
+
+class GatewaySection(Section):
+    """Ports and workers."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Port = 4000
+    admin_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    admin_port: Annotated[Port, Field(validate_default=True)] = 4001
+    workers: Annotated[Count, Field(le=256)] = 1
+    """Processes that share the port."""
+    publish_s: Seconds | None = None
+    """How often a worker publishes its work when it has changed."""
+    limits: LimitsSection = LimitsSection()
+
+    @field_validator("admin_port")
+    @classmethod
+    def _not_the_port(cls, value: int, info: ValidationInfo) -> int:
+        if value == info.data.get("port"):
+            raise ValueError("must not be gateway.port")
+        return value
+
+
+class RedisSection(Section):
+    """Where the backlog lives. Without this section `up` starts a private Redis."""
+
+    url: RedisUrl
+    prefix: Name = "wb"
+
+
+class Config(Section):
+    """A whole configuration: LiteLLM's sections have become pools and tenants."""
+
+    pools: Annotated[dict[Name, PoolSection], Field(min_length=1)]
+    tenants: dict[Name, TenantSection] = Field(default_factory=dict)
+    """None: every request is served, as tenant `anonymous`."""
+    autoscaler: AutoscalerSection = AutoscalerSection()
+    gateway: GatewaySection = GatewaySection()
+    redis: RedisSection | None = None

@@ -1,0 +1,194 @@
+"""A checked configuration as the values that each process takes. Pure: reads nothing, starts nothing."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from autoscaler.settings import AutoscalerSettings
+from backlog.records import PoolName
+from estimator.accelerator import Accelerator, find_accelerator
+from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplica, TenantSettings
+from weighbridge.config_models import AutoscalerSection, Config, PoolSection, architecture_of
+
+ADVISED_REPLICAS = 1000
+"""Advice for a static pool is bounded by this only: its size is the operator's to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaledPool:
+    """What the autoscaler process needs for one pool."""
+
+    settings: AutoscalerSettings
+    command: tuple[str, ...] | None
+    """Starts one replica, `{port}` stands for its port. `None`: a static pool, which gets advice only."""
+    health_path: str
+    start_deadline_s: float
+    static_urls: tuple[str, ...]
+
+
+def unscalable(config: Config) -> tuple[str, ...]:
+    """Pools that this release can neither serve nor scale: those whose replicas Kubernetes owns."""
+    return tuple(name for name, pool in config.pools.items() if pool.replicas.kubernetes is not None)
+
+
+def needs_autoscaler(config: Config) -> tuple[str, ...]:
+    """Pools that have no replica until an autoscaler starts one."""
+    return tuple(name for name, pool in config.pools.items() if pool.replicas.static is None)
+
+
+def gateway_settings(config: Config, *, redis_url: str) -> GatewaySettings:
+    """The gateway's settings. Every pool must be static or processes."""
+    section = config.gateway
+    return GatewaySettings(
+        host=section.host,
+        port=section.port,
+        admin_host=section.admin_host,
+        admin_port=section.admin_port,
+        workers=section.workers,
+        redis_url=redis_url,
+        redis_prefix=redis_prefix(config),
+        pools=tuple(pool_settings(name, pool, config.autoscaler) for name, pool in config.pools.items()),
+        tenants=tuple(
+            TenantSettings(
+                name=name,
+                key_sha256=tuple(key.removeprefix("sha256:") for key in tenant.keys),
+                weight=tenant.weight,
+            )
+            for name, tenant in config.tenants.items()
+        ),
+        limits=Limits(**_given(section.limits.model_dump())),
+        **_given({"publish_s": section.publish_s}),
+    )
+
+
+def redis_prefix(config: Config) -> str:
+    """What every Redis key starts with."""
+    return config.redis.prefix if config.redis is not None else "wb"
+
+
+def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> PoolSettings:
+    """One pool as the gateway sees it."""
+    return PoolSettings(
+        name=PoolName(name),
+        models=pool.models,
+        served_model=pool.served_model,
+        architecture=architecture_of(pool.architecture, pool.served_model),
+        accelerator=accelerator_of(pool),
+        tensor_parallel=pool.tensor_parallel,
+        planning_batch=pool.planning_batch,
+        prefill_chunk_tokens=pool.prefill_chunk_tokens,
+        kv_capacity_tokens=kv_tokens(pool),
+        static_replicas=tuple(
+            StaticReplica(
+                name=replica.label,
+                url=replica.url,
+                api_key=_text(replica.api_key or pool.api_key),
+            )
+            for replica in pool.replicas.static or ()
+        ),
+        replica_api_key=_text(pool.api_key),
+        dispatch_prefill_s=pool.limits.dispatch_prefill_s,
+        externality=pool.limits.externality,
+        max_waiting=pool.limits.max_waiting,
+        max_wait_s=pool.limits.max_wait_s,
+        ttft_slo_s=pool.slo.ttft_s,
+        tpot_slo_s=pool.slo.tpot_s,
+        **_given({"cold_start_s": merged(defaults, pool.autoscaler).get("cold_start_s")}),
+    )
+
+
+def scaled_pools(config: Config) -> tuple[ScaledPool, ...]:
+    """The pools as the autoscaler sees them."""
+    return tuple(
+        ScaledPool(
+            settings=autoscaler_settings(name, pool, config.autoscaler),
+            command=None if pool.replicas.processes is None else replica_command(pool),
+            health_path=pool.replicas.processes.health_path if pool.replicas.processes else "/health",
+            start_deadline_s=pool.replicas.processes.start_deadline_s if pool.replicas.processes else 0.0,
+            static_urls=tuple(replica.url for replica in pool.replicas.static or ()),
+        )
+        for name, pool in config.pools.items()
+    )
+
+
+def autoscaler_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> AutoscalerSettings:
+    """One pool's scaling settings: its own values, then the global ones, then the law's defaults.
+
+    Raises `autoscaler.settings.SettingsError` for values that contradict each other.
+    """
+    bounds = pool.replicas.processes or pool.replicas.kubernetes
+    static = len(pool.replicas.static or ())
+    values = merged(defaults, pool.autoscaler)
+    if bounds is None:
+        values = {"fallback_replicas": static, **values, "advisory": True}
+    return AutoscalerSettings(
+        pool=PoolName(name),
+        min_replicas=bounds.min if bounds else 1,
+        max_replicas=bounds.max if bounds else ADVISED_REPLICAS,
+        gpus_per_replica=pool.tensor_parallel,
+        kv_capacity_tokens=kv_tokens(pool),
+        **values,
+    )
+
+
+def merged(defaults: AutoscalerSection, own: AutoscalerSection) -> dict[str, Any]:
+    """The values that are set, the pool's over the global ones."""
+    return {**_given(defaults.model_dump()), **_given(own.model_dump())}
+
+
+def replica_command(pool: PoolSection) -> tuple[str, ...]:
+    """The command that starts one replica of a processes pool, with `{port}` in it."""
+    processes = pool.replicas.processes
+    if processes is None:
+        raise ValueError("only a processes pool has a command")
+    return processes.command or simulated_command(pool)
+
+
+def simulated_command(pool: PoolSection) -> tuple[str, ...]:
+    """The simulated model server for this pool's model and GPU."""
+    processes = pool.replicas.processes
+    if processes is None:
+        raise ValueError("only a processes pool has a command")
+    architecture = pool.architecture if isinstance(pool.architecture, str) else json.dumps(pool.architecture)
+    options: Mapping[str, object] = {
+        "--port": "{port}",
+        "--model": pool.served_model,
+        "--architecture": architecture,
+        "--gpu": pool.gpu,
+        "--tensor-parallel": pool.tensor_parallel,
+        "--kv-tokens": kv_tokens(pool),
+        "--start-delay-s": processes.simulated.start_delay_s,
+        "--max-num-seqs": processes.simulated.max_num_seqs,
+        "--max-queue": processes.simulated.max_queue,
+        "--speed": processes.simulated.speed,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return (sys.executable, "-m", "weighbridge.cli", "simulate", *words)
+
+
+def accelerator_of(pool: PoolSection) -> Accelerator:
+    """The GPU of a checked pool."""
+    accelerator = find_accelerator(pool.gpu)
+    if accelerator is None:
+        raise ValueError(f"{pool.gpu}: unknown GPU")
+    return accelerator
+
+
+def kv_tokens(pool: PoolSection) -> int:
+    """KV cache tokens of one replica of a checked pool."""
+    if pool.kv_tokens is None:
+        raise ValueError("kv_tokens is filled in when a pool is checked")
+    return pool.kv_tokens
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not left to the process's default."""
+    return {name: value for name, value in values.items() if value is not None}
