@@ -1,0 +1,110 @@
+"""The constraints between a recommendation and a decision, one function per step, each with its reason.
+
+A constraint gets the replicas wanted so far (`before`) and returns what it leaves of them. `present` is the replicas
+that the scaler was last told to run; "down" and "up" are relative to it.
+"""
+
+from autoscaler.law import StepName
+from autoscaler.observation import Known, Observation, Unknown, Work
+from autoscaler.settings import AutoscalerSettings
+from backlog.records import StepRecord
+
+
+def hold(present: int, unknown: Unknown, settings: AutoscalerSettings) -> StepRecord:
+    """Without data: keep what there is; after `fallback_after_s` at least the fallback replicas."""
+    if unknown.age_s < settings.fallback_after_s:
+        reason = f"hold: {unknown.cause}, unknown for {unknown.age_s:.0f} s"
+        return StepRecord(name=StepName.UNKNOWN, before=present, after=present, reason=reason)
+    floor = settings.fallback_replicas
+    reason = f"fallback to at least {floor}: {unknown.cause}, unknown for {unknown.age_s:.0f} s"
+    return StepRecord(name=StepName.UNKNOWN, before=present, after=max(present, floor), reason=reason)
+
+
+def apply_tolerance(before: int, present: int, settings: AutoscalerSettings) -> StepRecord:
+    """No change within `tolerance` of the present replicas."""
+    change = abs(before - present)
+    within = present > 0 and before > 0 and 0 < change <= settings.tolerance * present
+    return StepRecord(
+        name=StepName.TOLERANCE,
+        before=before,
+        after=present if within else before,
+        reason=f"{before} is {'within' if within else 'not within'} {settings.tolerance:.0%} of {present}",
+    )
+
+
+def apply_warmup(
+    before: int, present: int, observation: Observation, work: Work, data_s: float, settings: AutoscalerSettings
+) -> StepRecord:
+    """No scaling down on too little, partial or stale data."""
+    cause = None
+    if work.partial:
+        cause = "some worker's report is stale"
+    elif isinstance(observation.offered_load, Unknown):
+        cause = f"offered load unknown: {observation.offered_load.cause}"
+    elif data_s < settings.down_after_s:
+        cause = f"{data_s:.0f} s of data, {settings.down_after_s:.0f} needed"
+    if before >= present:
+        return StepRecord(name=StepName.WARMUP, before=before, after=before, reason="not scaling down")
+    if cause is None:
+        return StepRecord(name=StepName.WARMUP, before=before, after=before, reason=f"{data_s:.0f} s of data")
+    return StepRecord(name=StepName.WARMUP, before=before, after=present, reason=f"no scaling down: {cause}")
+
+
+def apply_window(before: int, present: int, highest: int, settings: AutoscalerSettings) -> StepRecord:
+    """Down only to the highest recommendation of the last `window_s`."""
+    after = before if before >= present else min(present, max(before, highest))
+    reason = f"highest recommendation of the last {settings.window_s:.0f} s is {highest}"
+    return StepRecord(name=StepName.WINDOW, before=before, after=after, reason=reason)
+
+
+def limit_down(before: int, present: int, last_down_age_s: float | None, settings: AutoscalerSettings) -> StepRecord:
+    """At most one replica less per `down_every_s`."""
+    if before >= present:
+        return StepRecord(name=StepName.DOWN_RATE, before=before, after=before, reason="not scaling down")
+    if last_down_age_s is not None and 0 <= last_down_age_s < settings.down_every_s:
+        reason = f"one less per {settings.down_every_s:.0f} s, last {last_down_age_s:.0f} s ago"
+        return StepRecord(name=StepName.DOWN_RATE, before=before, after=present, reason=reason)
+    reason = f"one less per {settings.down_every_s:.0f} s"
+    return StepRecord(name=StepName.DOWN_RATE, before=before, after=present - 1, reason=reason)
+
+
+def limit_up(before: int, present: int, added: int, settings: AutoscalerSettings) -> StepRecord:
+    """At most `up_max` replicas more per `up_period_s`; `added` were added in the period so far."""
+    if settings.up_max is None or before <= present:
+        reason = "no limit" if settings.up_max is None else "not scaling up"
+        return StepRecord(name=StepName.UP_RATE, before=before, after=before, reason=reason)
+    after = min(before, present + max(0, settings.up_max - added))
+    reason = f"at most {settings.up_max} more per {settings.up_period_s:.0f} s, {added} so far"
+    return StepRecord(name=StepName.UP_RATE, before=before, after=after, reason=reason)
+
+
+def apply_cooldown(before: int, present: int, work: Work, idle_s: float, settings: AutoscalerSettings) -> StepRecord:
+    """The last replica goes only after `cooldown_to_zero_s` without arrivals and with nothing waiting or running."""
+    if before > 0 or present == 0:
+        return StepRecord(name=StepName.COOLDOWN, before=before, after=before, reason="not going to zero")
+    if work.active:
+        reason = f"{work.waiting} waiting and {work.in_flight} running keep one"
+        return StepRecord(name=StepName.COOLDOWN, before=before, after=1, reason=reason)
+    if idle_s < settings.cooldown_to_zero_s:
+        reason = f"idle for {idle_s:.0f} s, zero after {settings.cooldown_to_zero_s:.0f}"
+        return StepRecord(name=StepName.COOLDOWN, before=before, after=1, reason=reason)
+    return StepRecord(name=StepName.COOLDOWN, before=before, after=before, reason=f"idle for {idle_s:.0f} s")
+
+
+def bound(before: int, settings: AutoscalerSettings) -> StepRecord:
+    """Never outside `[min_replicas, max_replicas]`, whatever is known."""
+    after = min(max(before, settings.min_replicas), settings.max_replicas)
+    reason = f"{'within' if after == before else 'bounds'} [{settings.min_replicas}, {settings.max_replicas}]"
+    return StepRecord(name=StepName.BOUNDS, before=before, after=after, reason=reason)
+
+
+def advise(before: int) -> StepRecord:
+    return StepRecord(name=StepName.ADVISORY, before=before, after=before, reason="published, not applied")
+
+
+def known_work(observation: Observation) -> Work | None:
+    match observation.work:
+        case Known(value=work):
+            return work
+        case Unknown():
+            return None
