@@ -1,4 +1,4 @@
-"""The shape of a transformer: what decides its FLOPs, its bytes and its KV cache. Read from a HuggingFace `config.json`."""
+"""The shape of a transformer, which decides its FLOPs, bytes and KV cache. Read from a HuggingFace `config.json`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Architecture:
     """A decoder-only transformer. Sizes are element counts; 0 means that the part does not exist.
 
     Attention is multi-head, grouped-query (`kv_heads < heads`) or, with `kv_lora_rank > 0`, multi-head latent (MLA).
-    With `experts > 0` every layer after `dense_layers` is a mixture of experts. `windowed_layers` of the layers attend to the
-    last `sliding_window` tokens only.
+    With `experts > 0` every layer after `dense_layers` is a mixture of experts. `windowed_layers` of them attend to
+    the last `sliding_window` tokens only.
     """
 
     name: str
@@ -137,8 +137,8 @@ class Architecture:
     def kv_bytes_per_token(self, *, tensor_parallel: int = 1) -> float:
         """KV cache bytes of one token, summed over the replica's GPUs, every layer holding it.
 
-        KV heads are split over the GPUs; with fewer heads than GPUs, and always with MLA, they are copied. Llama-3.1-8B:
-        32 x 2 x 8 x 128 x 2 = 131,072.
+        KV heads are split over the GPUs; with fewer heads than GPUs, and always with MLA, they are copied.
+        Llama-3.1-8B: 32 layers x 2 x 8 heads x 128 x 2 bytes = 131,072.
         """
         per_layer = self.kv_elements_per_layer * self.kv_bytes_per_element
         if self.kv_lora_rank:
@@ -158,8 +158,8 @@ _FOUR_BIT_METHODS = frozenset({"awq", "gptq", "mxfp4", "bitsandbytes"})
 def architecture_from_config(config: Mapping[str, Any], name: str) -> Architecture:
     """The architecture that a HuggingFace `config.json` describes.
 
-    Multimodal configurations are read at their `text_config`. Raises `ValueError` that names the key which is missing or
-    malformed.
+    Multimodal configurations are read at their `text_config`. Raises `ValueError` naming a missing or
+    malformed key.
     """
     text = config.get("text_config")
     if isinstance(text, Mapping):

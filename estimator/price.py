@@ -1,7 +1,7 @@
 """A request's weight in GPU-seconds, by resource shares at a pool's planning batch.
 
-What a request reads or computes alone (its attention pairs, its KV reads) is its own. What a step costs beyond that (weight
-reads, matrix FLOPs, launches) is split evenly over the tokens in the step. Decision 0004 has the reasons and the errors.
+What a request reads or computes alone (its attention pairs, its KV reads) is its own. What a step costs beyond that
+(weight reads, matrix FLOPs, launches, interference) is split evenly over its tokens. Reasons and errors: decision 0004.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class WeightSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What one request takes. Seconds are one replica's; `gpu_s` counts each of its GPUs. Fields are positional for speed."""
+    """What one request takes. Seconds are one replica's; `gpu_s` counts its GPUs. Positional, because it is built often."""
 
     prefill_s: float
     decode_s: float
@@ -60,8 +60,8 @@ class Price:
     def weigh(self, *, input_tokens: int, output: OutputLength, cached_tokens: int = 0) -> Weight:
         """The expected weight of a request whose output length is a prediction.
 
-        `cached_tokens` beyond the input count as the whole input. Seconds are for the mean output. The KV reads take the
-        square of the mean for the mean of the square, which for chat outputs is about 15 % of the KV reads too little.
+        `cached_tokens` beyond the input count as the whole input. Seconds are for the mean output. KV reads take the
+        square of the mean for the mean of the square, which for chat leaves out about 15 % of them.
         """
         return self._weight(input_tokens, cached_tokens, output.mean, output.p50, output.p90)
 
@@ -81,7 +81,7 @@ class Price:
         return seconds
 
     def decode_kv_s(self, *, input_tokens: int, output_tokens: float) -> float:
-        """Seconds of reading a request's own KV cache over its whole decode. The first output token comes from the prefill."""
+        """Seconds of reading a request's own KV over its decode. The first output token comes from the prefill."""
         steps = output_tokens - 1.0
         if steps <= 0.0:
             return 0.0
@@ -142,9 +142,9 @@ def price_from_step(
 ) -> Price:
     """Resource shares of `step` at the planning mix.
 
-    The mix is the steady state of `planning_batch` decoding sequences with `mean_context_tokens` each: most steps decode
-    only; so many carry a full prefill chunk that inputs arrive as fast as outputs end. Shares of the mix's steps add up to its
-    time exactly. Raises `ValueError` when an argument is below 1.
+    The mix is the steady state of `planning_batch` decoding sequences with `mean_context_tokens` each: most steps only
+    decode; as many carry a full prefill chunk as makes inputs arrive as fast as outputs end. Shares over the mix add up
+    to its time exactly. Raises `ValueError` when an argument is below 1.
     """
     if min(planning_batch, prefill_chunk_tokens, mean_context_tokens, mean_output_tokens) < 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Input tokens from text without tokenizing it: a prior per class of characters, corrected by what model servers report."""
+"""Input tokens from text without tokenizing: a prior per class of characters, corrected by reported counts."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ TOKENS_PER_MESSAGE = 4.0
 
 LOW_RATIO = 0.25
 HIGH_RATIO = 4.0
-"""No text is further from the prior than this; a report outside (an image, a hidden system prompt, a bug) counts as the bound."""
+"""Bounds of the ratio. A report outside (an image, a hidden system prompt, a bug) counts as the bound."""
 FIRST_GAIN = 0.5
 LAST_GAIN = 0.05
 
@@ -37,7 +37,7 @@ def prior_tokens(size: TextSize) -> float:
 class TokenRatio:
     """Observed over prior tokens for one kind of traffic: an exponential average that stays within [0.25, 4].
 
-    The gain falls from 0.5 to 0.05 as observations arrive, so that a steady ratio is met within 5 % after about 10 of them.
+    The gain falls from 0.5 to 0.05 as observations arrive, and a steady ratio is soon met.
     """
 
     __slots__ = ("observations", "ratio")

@@ -58,7 +58,7 @@ def touched_experts_ratio(architecture: Architecture, tokens: float) -> float:
 
 
 def weight_bytes_read(architecture: Architecture, tokens: float) -> float:
-    """Weight bytes that a step of `tokens` tokens reads: layers, touched experts, output projection. The embedding is a lookup."""
+    """Weight bytes that a step of `tokens` tokens reads: layers, touched experts, output projection, no embedding."""
     touched = architecture.routed_parameters * touched_experts_ratio(architecture, tokens)
     return (
         architecture.always_read_parameters + touched + architecture.head_parameters
@@ -85,10 +85,10 @@ def kv_capacity_tokens(
     tensor_parallel: int = 1,
     memory_utilization: float = 0.9,
 ) -> int:
-    """KV cache tokens of one replica: what its GPUs have left after weights and activations. 0 when the weights do not fit.
+    """KV cache tokens of one replica: what weights and activations leave. 0 when the weights do not fit.
 
-    Counts every layer for every token, as a model server without a hybrid KV cache does: for models with windowed layers
-    this is the safe side.
+    Counts every layer for every token, as a model server without a hybrid KV cache does: with windowed layers this
+    is the safe side.
     """
     usable = accelerator.memory_bytes * memory_utilization - ACTIVATION_RESERVE_BYTES
     free = usable * tensor_parallel - architecture.weight_bytes
