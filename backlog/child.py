@@ -22,6 +22,7 @@ from typing import IO, Any
 Stream = int | IO[Any] | None
 """As in `subprocess`: `DEVNULL`, a file, or None to inherit. A pipe must be read, or its child stalls."""
 
+_POLL_S = 0.01
 _PR_SET_PDEATHSIG = 1
 # Bound before any fork: between fork and exec only async-signal-safe work is allowed.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -68,10 +69,10 @@ async def stop(process: Process, *, grace_s: float) -> int:
                 process.terminate()
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
-                    await process.wait()
+                    await _exited(process)
     finally:
         _kill_group(process.pid)
-    return await process.wait()
+    return await _exited(process)
 
 
 def spawn_blocking(
@@ -105,6 +106,13 @@ def stop_blocking(process: "subprocess.Popen[bytes]", *, grace_s: float) -> int:
     finally:
         _kill_group(process.pid)
     return process.wait()
+
+
+async def _exited(process: Process) -> int:
+    """Not `process.wait()`, which also waits for every grandchild that holds the child's pipes."""
+    while process.returncode is None:
+        await asyncio.sleep(_POLL_S)
+    return process.returncode
 
 
 def _kill_group(pid: int) -> None:

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -49,7 +48,7 @@ def find_server(path: str | None = None) -> str:
 
 
 class EmbeddedRedis:
-    """A running server. Made by `start`; ended by `stop`, by leaving a `with` block, or by the death of this process."""
+    """A running server. Made by `start`; ended by `stop`, by leaving a `with`, or by the death of this process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", socket_path: Path, scratch: Path | None) -> None:
         self._process = process
@@ -98,8 +97,6 @@ class EmbeddedRedis:
     def stop(self, *, grace_s: float = 5.0) -> None:
         """End the server and wait for it, at most about `grace_s`. May be repeated."""
         stop_blocking(self._process, grace_s=grace_s)
-        with suppress(FileNotFoundError):
-            self._socket_path.unlink()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 

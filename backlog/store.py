@@ -1,7 +1,7 @@
 """The backlog in Redis: what workers and the autoscaler publish and read, each call one round trip.
 
 Every Redis fault, a hung Redis included, surfaces as `BacklogUnavailable` within the timeout. Calls may be repeated:
-each publishes an absolute state. Callers that get `BacklogUnavailable` keep their last view, which is unknown, not zero.
+each publishes an absolute state. Callers that get `BacklogUnavailable` hold on to their last view: unknown is not zero.
 """
 
 import asyncio
