@@ -1,13 +1,17 @@
 """Output-length quantiles per route, learned online and shrunk toward all traffic."""
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import exp, log
 
-BINS_PER_DOUBLING = 4
-MAX_TOKENS = 131_072
-BINS = 17 * BINS_PER_DOUBLING + 1
+BINS_PER_DOUBLING = 8
+"""A bin is 9 % wide: the resolution of every quantile."""
+_DOUBLINGS = 17
+MAX_TOKENS = 2**_DOUBLINGS
+BINS = _DOUBLINGS * BINS_PER_DOUBLING + 1
 _LOG_STEP = log(2.0) / BINS_PER_DOUBLING
 
 PRIOR_P50 = 130.0
@@ -69,41 +73,63 @@ def _shares(histogram: _Histogram, prior: Sequence[float]) -> list[float]:
     return [(count + PRIOR_WEIGHT * share) * scale for count, share in zip(histogram.counts, prior, strict=True)]
 
 
-def _quantile(shares: Sequence[float], q: float) -> float:
-    """Linear inside the bin, in the logarithm."""
-    seen = 0.0
-    target = q * sum(shares)
-    for index, share in enumerate(shares):
-        if share > 0.0 and seen + share >= target:
-            return max(1.0, exp((index - 0.5 + (target - seen) / share) * _LOG_STEP))
-        seen += share
-    return float(MAX_TOKENS)
+class _Shape:
+    """A distribution, summed up so that a prediction under any cap costs a constant number of operations."""
+
+    __slots__ = ("p50", "p90", "share_below", "tokens_below")
+
+    def __init__(self, shares: Sequence[float]) -> None:
+        """`shares` over the bins sum to 1. Element i of the running sums covers the bins before i."""
+        self.share_below = (0.0, *accumulate(shares))
+        self.tokens_below = (0.0, *accumulate(share * center for share, center in zip(shares, _CENTERS, strict=True)))
+        self.p50 = self._quantile(0.5)
+        self.p90 = self._quantile(0.9)
+
+    def capped(self, cap: float) -> OutputLength:
+        """Mean and quantiles of `min(length, cap)`."""
+        index = _bins_up_to(cap)
+        mean = self.tokens_below[index] + cap * max(0.0, 1.0 - self.share_below[index])
+        return OutputLength(max(1.0, min(mean, cap)), min(self.p50, cap), min(self.p90, cap))
+
+    def beyond(self, generated: float, cap: float) -> float | None:
+        """Mean of `min(length, cap) - generated` over lengths above `generated`; `None` when there are none."""
+        low, high = _bins_up_to(generated), _bins_up_to(cap)
+        mass = 1.0 - self.share_below[low]
+        if mass < 1e-9:
+            return None
+        tokens = self.tokens_below[high] - self.tokens_below[low] + cap * max(0.0, 1.0 - self.share_below[high])
+        return tokens / mass - generated
+
+    def _quantile(self, q: float) -> float:
+        """Linear in the logarithm inside the bin."""
+        index = min(bisect_left(self.share_below, q), BINS)
+        below, above = self.share_below[index - 1], self.share_below[index]
+        part = min(1.0, (q - below) / (above - below)) if above > below else 0.5
+        return max(1.0, exp((index - 1.5 + part) * _LOG_STEP))
 
 
-def _summary(shares: Sequence[float], cap: float) -> OutputLength:
-    """Mean and quantiles of `min(length, cap)`."""
-    total = sum(shares)
-    mean = sum(share * min(center, cap) for share, center in zip(shares, _CENTERS, strict=True)) / total
-    return OutputLength(max(1.0, min(mean, cap)), min(_quantile(shares, 0.5), cap), min(_quantile(shares, 0.9), cap))
+def _bins_up_to(tokens: float) -> int:
+    """How many bins have their center at or below `tokens`."""
+    return min(BINS, int(log(tokens) / _LOG_STEP + 1e-9) + 1) if tokens >= 1.0 else 0
 
 
 class _Route:
-    __slots__ = ("by_cap", "histogram", "shares", "stale")
+    __slots__ = ("histogram", "shape", "unread")
 
-    def __init__(self) -> None:
+    def __init__(self, shape: _Shape) -> None:
         self.histogram = _Histogram()
-        self.shares: list[float] = []
-        self.by_cap: dict[int, OutputLength] = {}
-        self.stale = 0
+        self.shape = shape
+        self.unread = 0
 
 
 class LengthModel:
     """Output lengths by route key, for one pool. Holds the `max_routes` most recently observed routes.
 
-    A route's quantiles are recomputed at each of its first `refresh_every` observations and at every such number later.
+    A route's shape is recomputed (about 40 us) at each of its first `refresh_every` observations and then at every such
+    number, so that `predict` only reads.
     """
 
-    __slots__ = ("_global", "_max_routes", "_prior", "_refresh_every", "_routes", "_unseen")
+    __slots__ = ("_everyone", "_global", "_max_routes", "_prior", "_refresh_every", "_routes", "_unread")
 
     def __init__(self, *, max_routes: int = 2048, refresh_every: int = 16) -> None:
         if max_routes < 1 or refresh_every < 1:
@@ -112,63 +138,57 @@ class LengthModel:
         self._refresh_every = refresh_every
         self._prior = _prior()
         self._global = _Histogram()
+        self._everyone = _Shape(self._prior)
         self._routes: OrderedDict[Hashable, _Route] = OrderedDict()
-        self._unseen = self._fresh(_Route(), self._prior)
+        self._unread = 0
 
     def __len__(self) -> int:
         return len(self._routes)
 
     def predict(self, route: Hashable, max_output_tokens: int | None = None) -> OutputLength:
-        """Output tokens of the next request on `route`, capped. An unseen route gets that of all traffic."""
-        known = self._routes.get(route, self._unseen)
+        """Output tokens of the next request on `route`, capped. An unseen route gets the distribution of all traffic.
+
+        A cap below 1 counts as 1: a request that runs at all produces a token.
+        """
+        known = self._routes.get(route)
+        shape = self._everyone if known is None else known.shape
         cap = MAX_TOKENS if max_output_tokens is None else max(1, min(max_output_tokens, MAX_TOKENS))
-        # Caps within one bin share an entry, so that a client which varies them cannot grow the cache.
-        found = known.by_cap.get(cap)
-        if found is None:
-            if len(known.by_cap) >= 64:
-                known.by_cap.clear()
-            found = known.by_cap[cap] = _summary(known.shares, float(cap))
-        return found
+        return shape.capped(float(cap))
 
     def remaining(self, route: Hashable, generated: int, max_output_tokens: int | None = None) -> float:
-        """Expected output tokens still to come after `generated` ones. At least 1 below the cap, 0 at it."""
+        """Expected output tokens after `generated` ones, by the route's lengths beyond them. 0 at the cap, else 1 or more.
+
+        Past every known length, a request is expected to go on for a tenth of what it has done.
+        """
         cap = float(MAX_TOKENS if max_output_tokens is None else max_output_tokens)
         if generated >= cap:
             return 0.0
-        shares = self._routes.get(route, self._unseen).shares
-        mass = 0.0
-        tokens = 0.0
-        for share, center in zip(shares, _CENTERS, strict=True):
-            if center > generated:
-                mass += share
-                tokens += share * (min(center, cap) - generated)
-        # Past every known length, a request is expected to go on for a tenth of what it has done.
-        expected = tokens / mass if mass > 1e-9 else 0.1 * generated
-        return min(max(1.0, expected), cap - generated)
+        known = self._routes.get(route)
+        shape = self._everyone if known is None else known.shape
+        expected = shape.beyond(float(generated), cap)
+        return min(max(1.0, 0.1 * generated if expected is None else expected), cap - generated)
 
     def observe(self, route: Hashable, output_tokens: int) -> None:
         """Learn the length of a request that ended by itself. Counts below 1 are ignored: they say nothing."""
         if output_tokens < 1:
             return
         self._global.add(output_tokens)
+        self._unread += 1
+        if self._due(self._global, self._unread):
+            self._everyone = _Shape(_shares(self._global, self._prior))
+            self._unread = 0
         known = self._routes.get(route)
         if known is None:
-            known = self._routes[route] = _Route()
+            known = self._routes[route] = _Route(self._everyone)
             if len(self._routes) > self._max_routes:
                 self._routes.popitem(last=False)
         else:
             self._routes.move_to_end(route)
         known.histogram.add(output_tokens)
-        known.stale += 1
-        if known.histogram.total <= self._refresh_every or known.stale >= self._refresh_every:
-            everyone = _shares(self._global, self._prior)
-            self._fresh(known, everyone)
-            self._unseen.shares = everyone
-            self._unseen.by_cap.clear()
+        known.unread += 1
+        if self._due(known.histogram, known.unread):
+            known.shape = _Shape(_shares(known.histogram, _shares(self._global, self._prior)))
+            known.unread = 0
 
-    @staticmethod
-    def _fresh(route: _Route, everyone: Sequence[float]) -> _Route:
-        route.shares = _shares(route.histogram, everyone)
-        route.by_cap.clear()
-        route.stale = 0
-        return route
+    def _due(self, histogram: _Histogram, unread: int) -> bool:
+        return histogram.total <= self._refresh_every or unread >= self._refresh_every

@@ -22,7 +22,7 @@ class WeightSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What one request takes. Seconds are one replica's; `gpu_s` counts its GPUs. Positional, because it is built often."""
+    """What one request takes. Seconds are one replica's; `gpu_s` counts its GPUs. Built often, so positional."""
 
     prefill_s: float
     decode_s: float

@@ -16,8 +16,8 @@ TILE_TOKENS = 256
 class StepModel:
     """Precomputed coefficients of one architecture on one replica: seconds over all layers.
 
-    Against vLLM kernels of Llama-3.1-8B measured on two GPUs (decision 0004), the median error of a whole step is 2 % for
-    decode, 3 % for prefill and 3-5 % for mixed steps; the 90th percentile is 11-14 %.
+    Against vLLM kernels of Llama-3.1-8B on two GPUs (decision 0004), the median error of a step is 2 % for decode, 2-3 %
+    for prefill and 3-5 % for mixed ones; the 90th percentile is 11-14 %.
     """
 
     gpus: int

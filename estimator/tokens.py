@@ -1,6 +1,7 @@
 """Input tokens from text without tokenizing: a prior per class of characters, corrected by reported counts."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 ASCII_TOKENS_PER_CHAR = 0.25
 """English text and code in tokenizers of 100k+ entries: 3.5-4.5 characters a token."""
@@ -14,6 +15,8 @@ HIGH_RATIO = 4.0
 """Bounds of the ratio. A report outside (an image, a hidden system prompt, a bug) counts as the bound."""
 FIRST_GAIN = 0.5
 LAST_GAIN = 0.05
+FULL_GAIN_TOKENS = 64.0
+"""Shorter texts teach in proportion to their size: their count is mostly the chat template's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def prior_tokens(size: TextSize) -> float:
 class TokenRatio:
     """Observed over prior tokens for one kind of traffic: an exponential average that stays within [0.25, 4].
 
-    The gain falls from 0.5 to 0.05 as observations arrive, and a steady ratio is soon met.
+    The gain falls from 0.5 to 0.05 as observations arrive, so that the first reports count most.
     """
 
     __slots__ = ("observations", "ratio")
@@ -57,5 +60,5 @@ class TokenRatio:
             return
         observed = min(max(input_tokens / prior, LOW_RATIO), HIGH_RATIO)
         self.observations += 1
-        gain = max(LAST_GAIN, FIRST_GAIN / self.observations**0.5)
+        gain = max(LAST_GAIN, FIRST_GAIN / sqrt(self.observations)) * min(1.0, prior / FULL_GAIN_TOKENS)
         self.ratio += gain * (observed - self.ratio)
