@@ -114,7 +114,11 @@ def _scaling(sections: dict[str, Any], problems: list[Problem]) -> None:
     for name, pool in pools.items() if isinstance(pools, dict) else ():
         try:
             defaults = AutoscalerSection.model_validate(sections.get("autoscaler", {}))
-            autoscaler_settings(name, PoolSection.model_validate(pool), defaults)
+            section = PoolSection.model_validate(pool)
+            settings = autoscaler_settings(name, section, defaults)
+            if settings.advisory and section.replicas.processes is not None:
+                rule = "a processes pool has only the replicas that the autoscaler starts, so it cannot be advised only"
+                problems.append(Problem(path=f"pools.{name}.autoscaler.advisory", value="true", rule=rule))
         except SettingsError as error:
             rules = [text.partition(": must hold: ")[2] or text for text in error.errors]
             problem = f"must hold together with the global section and the defaults: {'; '.join(rules)}"

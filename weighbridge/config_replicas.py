@@ -40,8 +40,8 @@ class SimulatedSection(Section):
     start_delay_s: SecondsOrZero = 2.0
     """A pretended cold start."""
     max_num_seqs: Count = 256
-    max_queue: CountOrZero = 0
-    """Requests that wait inside a replica before it answers 503; 0: no bound."""
+    max_queue: Count = 1024
+    """Requests that may wait inside a replica; the next is answered 503."""
     speed: Seconds = 1.0
     """How many times faster than the GPU it pretends to be."""
 

@@ -167,7 +167,12 @@ def simulated_command(pool: PoolSection) -> tuple[str, ...]:
         "--speed": processes.simulated.speed,
     }
     words = [str(word) for option in options.items() for word in option]
-    return (sys.executable, "-m", "weighbridge.cli", "simulate", *words)
+    return command_line("simulate", *words)
+
+
+def command_line(*words: str) -> tuple[str, ...]:
+    """This program as a child process. `-P`: a folder `gateway` where the operator stands must not be imported."""
+    return (sys.executable, "-P", "-m", "weighbridge.cli", *words)
 
 
 def accelerator_of(pool: PoolSection) -> Accelerator:

@@ -1,0 +1,337 @@
+"""The `weighbridge` command. Imports are inside the commands: one simulated replica must not load a whole gateway."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from estimator.architecture import Architecture
+    from weighbridge.config import Loaded
+    from weighbridge.config_models import Config
+
+BAD_INPUT = 2
+"""Exit status for a configuration or an option that cannot be used."""
+
+app = typer.Typer(
+    name="weighbridge",
+    epilog="Start with: weighbridge up",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"weighbridge {version('weighbridge')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """LLM gateway and GPU autoscaler. Every prompt is weighed in GPU-seconds before it reaches a GPU."""
+
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration file (YAML).")]
+PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the OpenAI endpoint; 0: any free one.")]
+AdminPortOption = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Port of /metrics, /status and /drain; 0: any free one.")
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, max=256, help="Gateway processes that share the port.")]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.", envvar="WEIGHBRIDGE_LOG_LEVEL")]
+
+
+@app.command()
+def up(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Default: one pool of simulated replicas.")
+    ] = None,
+    port: PortOption = None,
+    admin_port: AdminPortOption = None,
+    workers: WorkersOption = None,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="MIN:MAX", help="Bounds of the default pool. Default: 1:4.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model of the default pool, by its built-in name. Default: llama-3.1-8b.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU that the default pool pretends to be. Default: L40S.")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="For logs and sockets; default: a new one in ~/.cache.")
+    ] = None,
+) -> None:
+    """Run gateway, autoscaler, Redis and replicas on this machine until Ctrl-C."""
+    import asyncio
+
+    from backlog.embedded import EmbeddedRedisFailed, EmbeddedRedisMissing
+    from weighbridge.up import UpError, run
+
+    if config is not None and (replicas or model or gpu):
+        _fail("--replicas, --model and --gpu describe the default pool; with --config, pools are in the file")
+    loaded = _load(config) if config is not None else _default(model=model, gpu=gpu, replicas=replicas)
+    resolved = _with_ports(loaded.config, port=port, admin_port=admin_port, workers=workers)
+    for line in _notes(loaded):
+        typer.echo(line, err=True)
+    try:
+        status = asyncio.run(run(resolved, run_directory=run_dir, say=lambda text: typer.echo(text)))
+    except UpError as error:
+        _fail(str(error), status=error.status)
+    except (EmbeddedRedisMissing, EmbeddedRedisFailed, OSError) as error:
+        _fail(str(error), status=1)
+    raise typer.Exit(status)
+
+
+@app.command()
+def demo() -> None:
+    """Three minutes of traffic on a simulated fleet that grows and shrinks."""
+    from weighbridge.demo import run
+
+    raise typer.Exit(run())
+
+
+@app.command("check-config")
+def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="Configuration file (YAML).")]) -> None:
+    """Check a configuration and print the pools that it means."""
+    from rich.console import Console
+
+    from weighbridge.up_report import pools_table
+
+    loaded = _load(file)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(pools_table(loaded.config))
+    tenants = ", ".join(f"{name} (weight {tenant.weight:g})" for name, tenant in loaded.config.tenants.items())
+    typer.echo(f"\ntenants: {tenants or 'none, every request is served'}")
+    for line in _notes(loaded):
+        typer.echo(line)
+
+
+@app.command()
+def gateway(
+    config: ConfigFile,
+    port: PortOption = None,
+    admin_port: AdminPortOption = None,
+    workers: WorkersOption = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the gateway: the OpenAI endpoint and the admin port."""
+    from contextlib import ExitStack
+
+    from backlog.embedded import EmbeddedRedis, EmbeddedRedisFailed, EmbeddedRedisMissing
+    from weighbridge.wiring import gateway_settings, needs_autoscaler
+
+    loaded = _load(config)
+    resolved = _with_ports(loaded.config, port=port, admin_port=admin_port, workers=workers)
+    _refuse_kubernetes(resolved)
+    scaled = needs_autoscaler(resolved)
+    if resolved.redis is None and scaled:
+        _fail(f"{config}: redis.url is required: an autoscaler in another process starts pool {scaled[0]}; or use up")
+    _start_logging("gateway", log_level, loaded)
+    with ExitStack() as stack:
+        try:
+            url = (
+                resolved.redis.url.get_secret_value()
+                if resolved.redis
+                else stack.enter_context(EmbeddedRedis.start()).url
+            )
+        except (EmbeddedRedisMissing, EmbeddedRedisFailed) as error:
+            _fail(str(error), status=1)
+        from gateway.supervisor import run
+
+        status = run(gateway_settings(resolved, redis_url=url))
+    raise typer.Exit(status)
+
+
+@app.command()
+def autoscaler(
+    config: ConfigFile,
+    run_dir: Annotated[
+        Path | None, typer.Option(file_okay=False, help="For the output of replicas; default: discarded.")
+    ] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the autoscaler: one loop per pool."""
+    from weighbridge.wiring import redis_prefix, scaled_pools
+
+    loaded = _load(config)
+    resolved = loaded.config
+    _refuse_kubernetes(resolved)
+    if resolved.redis is None:
+        _fail(f"{config}: redis.url is required: the autoscaler reads what gateways publish there; or use up")
+    _start_logging("autoscaler", log_level, loaded)
+    from weighbridge.scaling import run
+
+    status = run(
+        scaled_pools(resolved),
+        redis_url=resolved.redis.url.get_secret_value(),
+        redis_prefix=redis_prefix(resolved),
+        run_directory=run_dir,
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
+def simulate(
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    model: Annotated[str, typer.Option(help="The name that clients send.")] = "llama-3.1-8b",
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="A built-in model, a HuggingFace config.json, or its text. Default: --model."),
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="The GPU to pretend to be.")] = "L40S",
+    tensor_parallel: Annotated[int, typer.Option(min=1, max=64, help="GPUs.")] = 1,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    start_delay_s: Annotated[float, typer.Option(min=0, help="Seconds until it is healthy: a cold start.")] = 0.0,
+    max_num_seqs: Annotated[int, typer.Option(min=1, help="Requests in one batch.")] = 256,
+    max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; the next is answered 503.")] = 1024,
+    kv_tokens: Annotated[
+        int | None, typer.Option(min=16, help="KV cache tokens; default: what the GPU has left.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.001, help="Times as fast as the GPU.")] = 1.0,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="WEIGHBRIDGE_SIMULATE_KEY", show_envvar=True, help="Required from clients.")
+    ] = None,
+) -> None:
+    """Run one simulated model server."""
+    from simulator.server import run
+    from simulator.settings import simulator_settings
+
+    try:
+        settings = simulator_settings(
+            model=model,
+            architecture=_architecture(architecture or model),
+            gpu=gpu,
+            tensor_parallel=tensor_parallel,
+            kv_tokens=kv_tokens,
+            max_sequences=max_num_seqs,
+            max_waiting=max_queue,
+            host=host,
+            port=port,
+            start_delay_s=start_delay_s,
+            speed=speed,
+            api_key=api_key,
+        )
+    except ValueError as error:
+        _fail(str(error))
+    run(settings)
+
+
+def _load(path: Path) -> "Loaded":
+    from weighbridge.config import from_process
+    from weighbridge.config_errors import ConfigError
+
+    try:
+        return from_process(path)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _default(*, model: str | None, gpu: str | None, replicas: str | None) -> "Loaded":
+    """The configuration of `weighbridge up` without a file."""
+    from weighbridge.config import parse
+    from weighbridge.config_errors import ConfigError
+
+    low, colon, high = (replicas or "1:4").partition(":")
+    if not low.isdigit() or (colon and not high.isdigit()):
+        _fail(f"--replicas {replicas}: must be MIN:MAX, two whole numbers")
+    name = model or "llama-3.1-8b"
+    bounds = {"min": int(low), "max": int(high or low)}
+    pool: dict[str, Any] = {"models": [name], "gpu": gpu or "L40S", "replicas": {"processes": bounds}}
+    try:
+        return parse(json.dumps({"pools": {"default": pool}}), {}, source="default configuration")
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _with_ports(config: "Config", *, port: int | None, admin_port: int | None, workers: int | None) -> "Config":
+    """The configuration with what the command line says; 0 becomes a free port."""
+    from weighbridge.up import free_port
+
+    section = config.gateway
+    asked = {
+        "port": free_port(section.host) if port == 0 else port,
+        "admin_port": free_port(section.admin_host) if admin_port == 0 else admin_port,
+        "workers": workers,
+    }
+    changed = section.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    if changed.port == changed.admin_port:
+        _fail(f"--port and --admin-port must differ, both are {changed.port}")
+    return config.model_copy(update={"gateway": changed})
+
+
+def _architecture(text: str) -> "str | Architecture":
+    """A built-in name as it is; the content or the path of a `config.json` as the architecture. Raises ValueError."""
+    from estimator.architecture import architecture_from_config
+
+    content = text
+    if text.endswith(".json"):
+        try:
+            content = Path(text).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"architecture {text!r} cannot be read: {error.strerror}") from error
+    if not content.lstrip().startswith("{"):
+        return content
+    return architecture_from_config(json.loads(content), "config")
+
+
+def _notes(loaded: "Loaded") -> list[str]:
+    """What a human should know once about how a file was read."""
+    lines = []
+    if loaded.ignored:
+        lines.append(f"ignored LiteLLM keys: {', '.join(loaded.ignored)}")
+    if loaded.assumed_gpu:
+        lines.append(f"gpu assumed to be H100 for: {', '.join(loaded.assumed_gpu)} (say otherwise under pools)")
+    return lines
+
+
+def _start_logging(process: str, level: str, loaded: "Loaded") -> None:
+    import structlog
+
+    from weighbridge.config import DEFAULT_GPU
+    from weighbridge.logging import LEVELS, configure
+
+    if level not in LEVELS:
+        _fail(f"--log-level {level}: must be one of {', '.join(LEVELS)}")
+    configure(process, level=level)
+    log = structlog.get_logger("weighbridge")
+    if loaded.ignored:
+        log.warning("LiteLLM keys ignored", ignored=list(loaded.ignored))
+    if loaded.assumed_gpu:
+        log.warning("GPU assumed", gpu=DEFAULT_GPU, pools=list(loaded.assumed_gpu))
+
+
+def _refuse_kubernetes(config: "Config") -> None:
+    from weighbridge.up import UpError, refuse
+
+    try:
+        refuse(config)
+    except UpError as error:
+        _fail(str(error), status=error.status)
+
+
+def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # The replay command's options live beside its code; a child process must not pay for loading it.
+    if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
+        from weighbridge.replay.command import register
+
+        register(app)
+    app()
+
+
+if __name__ == "__main__":
+    main()
