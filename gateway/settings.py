@@ -1,10 +1,11 @@
-"""What a gateway needs to know, as values. Whoever starts it (the command line, a test) builds these; nothing here reads files."""
+"""What a gateway needs to know, as values. Whoever starts it builds these; nothing here reads files."""
 
 from dataclasses import dataclass, field
 
 from backlog.records import PoolName
-from estimator.architecture import Architecture
 from estimator.accelerator import Accelerator
+from estimator.architecture import Architecture
+from estimator.price import Price, analytic_price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,16 @@ class PoolSettings:
     """Used in wait estimates until the autoscaler has measured one."""
     ttft_slo_s: float | None = 2.0
     tpot_slo_s: float | None = None
+
+    def price(self) -> Price:
+        """What this pool's GPU-seconds per token are."""
+        return analytic_price(
+            self.architecture,
+            self.accelerator,
+            tensor_parallel=self.tensor_parallel,
+            planning_batch=self.planning_batch,
+            prefill_chunk_tokens=self.prefill_chunk_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,57 @@
+"""What all requests of one worker share. Built once in `worker`; handed down, never looked up."""
+
+import os
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import TYPE_CHECKING
+
+from gateway.auth import Keys
+from gateway.outcome import Outcome, Refusal
+from gateway.pool import Pool
+from gateway.settings import Limits
+
+if TYPE_CHECKING:
+    from gateway.downstream import ClientConnection
+
+
+class Context:
+    """The pools by model name, the keys, the limits, the clock, and the open client connections."""
+
+    def __init__(
+        self, *, pools: Iterable[Pool], keys: Keys, limits: Limits, clock: Callable[[], float], started_at_s: float
+    ) -> None:
+        self.pools = list(pools)
+        self.keys = keys
+        self.limits = limits
+        self.clock = clock
+        """Monotonic seconds."""
+        self.started_at_s = started_at_s
+        self.draining = False
+        self.connections: set[ClientConnection] = set()
+        self.refusals: dict[str, int] = {}
+        """Outcome -> requests that ended before a pool was known."""
+        self._by_model = {model: pool for pool in self.pools for model in pool.settings.models}
+        self._prefix = os.urandom(4).hex()
+        self._numbers = count(1)
+
+    @property
+    def models(self) -> list[str]:
+        return sorted(self._by_model)
+
+    def pool_of(self, model: str) -> Pool:
+        """The pool that serves `model`. Raises `Refusal` (unknown-model) when none does."""
+        pool = self._by_model.get(model)
+        if pool is None:
+            raise Refusal(Outcome.UNKNOWN_MODEL, f"the model {model[:128]!r} does not exist here", param="model")
+        return pool
+
+    def next_number(self) -> int:
+        """Numbers requests within the worker, from 1."""
+        return next(self._numbers)
+
+    def request_id(self, number: int) -> bytes:
+        """Unique over all workers."""
+        return f"wb-{self._prefix}-{number:x}".encode()
+
+    def refused(self, outcome: Outcome) -> None:
+        self.refusals[outcome.value] = self.refusals.get(outcome.value, 0) + 1

@@ -1,0 +1,347 @@
+"""The life of one request: weighed, waiting, sent, relayed, settled exactly once. The order of the stages is here."""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
+
+from estimator.price import Weight
+from gateway import breaker, pick
+from gateway.ledger import Flight
+from gateway.openai import ParsedRequest
+from gateway.outcome import HTTP, Outcome, Refusal, error_event, error_response
+from gateway.pool import Pool
+from gateway.relay import Relay
+from gateway.replica import Replica
+from gateway.room import Seat
+from gateway.settle import settle
+from gateway.upstream import ReplicaConnection
+
+if TYPE_CHECKING:
+    from gateway.context import Context
+
+TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
+FULL = frozenset({429, 503})
+STALE_S = 1.0
+"""A reused connection that breaks this soon after sending was most likely closed for being idle."""
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class Client(Protocol):
+    """The connection that asked."""
+
+    def write(self, data: bytes) -> None: ...
+    def response_done(self, *, keep_alive: bool) -> None: ...
+    def close(self) -> None: ...
+
+
+class Exchange:
+    """One request. The client's connection and the replica's connection call it; it never awaits."""
+
+    __slots__ = (
+        "_attempts",
+        "_connection",
+        "_dial",
+        "_keep_alive",
+        "_last_failure",
+        "_out",
+        "arrived_at_s",
+        "client",
+        "context",
+        "failed_on",
+        "first_token_at_s",
+        "flight",
+        "parsed",
+        "payload",
+        "pool",
+        "queue_wait_s",
+        "relay",
+        "replica",
+        "request_id",
+        "route",
+        "salt",
+        "seat",
+        "sent_at_s",
+        "settled",
+        "status",
+        "tenant",
+        "touched_at_s",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        context: "Context",
+        client: Client,
+        *,
+        pool: Pool,
+        parsed: ParsedRequest,
+        tenant: str,
+        payload: bytes,
+        request_id: bytes,
+        arrived_at_s: float,
+        http10: bool,
+        keep_alive: bool,
+        salt: int,
+    ) -> None:
+        self.context = context
+        self.client = client
+        self.pool = pool
+        self.parsed = parsed
+        self.tenant = tenant
+        self.payload = payload
+        """Forwarded headers, a blank line and the body: everything of the request after the replica's own head."""
+        self.request_id = request_id
+        self.arrived_at_s = arrived_at_s
+        self.salt = salt
+        self.route = (tenant, parsed.model, parsed.shape)
+        self.weight: Weight = pool.weigh(parsed, self.route)
+        self.relay = Relay(http10=http10, hide_usage=parsed.streams and not parsed.usage_asked)
+        self.seat: Seat[Exchange] | None = None
+        self.flight: Flight | None = None
+        self.replica: Replica | None = None
+        self.failed_on: set[str] = set()
+        self.status = 0
+        self.queue_wait_s = 0.0
+        self.sent_at_s = 0.0
+        self.touched_at_s = arrived_at_s
+        self.first_token_at_s: float | None = None
+        self.settled = False
+        self._keep_alive = keep_alive
+        self._attempts = 0
+        self._last_failure = ""
+        self._connection: ReplicaConnection | None = None
+        self._dial: asyncio.Task[None] | None = None
+        self._out: list[bytes] = []
+
+    # Admission
+
+    def admit(self) -> None:
+        """Dispatch now if nobody waits and a replica has room; else wait; else refuse. Raises `Refusal`."""
+        pool, now_s = self.pool, self.arrived_at_s
+        pool.arrive(self.weight)
+        if pool.room.count == 0:
+            chosen = pool.choose(self.weight, now_s, avoid=(), salt=self.salt)
+            if chosen is not None:
+                self.dispatch(pool.replicas[chosen.replica], chosen, now_s)
+                return
+        if pool.room.full:
+            refusal = pool.full_refusal(Outcome.BACKLOG_FULL, now_s)
+            pool.measured(ttft_missed=True, tpot_missed=False)
+            raise refusal
+        self._wait(first=False)
+
+    def _wait(self, *, first: bool) -> None:
+        self.pool.changed = True
+        self.seat = self.pool.room.enter(
+            self,
+            self.weight,
+            arrived_at_s=self.arrived_at_s,
+            deadline_at_s=self.arrived_at_s + self.pool.settings.max_wait_s,
+            first=first,
+        )
+
+    def expire(self, refusal: Refusal) -> None:
+        """It waited as long as it may."""
+        self.seat = None
+        self.pool.measured(ttft_missed=True, tpot_missed=False)
+        if self._last_failure:
+            refusal.detail += f"; last failure: {self._last_failure}"
+        self._refuse(refusal)
+
+    # Dispatch
+
+    def dispatch(self, replica: Replica, chosen: pick.Pick, now_s: float) -> None:
+        """Send the request to `replica`, over an idle connection or a new one."""
+        self.seat = None
+        self.replica = replica
+        self.queue_wait_s = now_s - self.arrived_at_s
+        self.flight = replica.ledger.start(
+            self.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=not self.parsed.streams
+        )
+        replica.breaker = breaker.sent(replica.breaker)
+        self.pool.sent(self.weight)
+        self.touched_at_s = now_s
+        connection = replica.take_idle()
+        if connection is not None:
+            self._send(connection)
+        else:
+            self._dial = replica.dial(
+                connect_s=self.context.limits.connect_s, connected=self._send, failed=self._unreachable
+            )
+
+    def _send(self, connection: ReplicaConnection) -> None:
+        self._dial = None
+        assert self.replica is not None
+        self._connection = connection
+        self.sent_at_s = self.touched_at_s = self.context.clock()
+        path = self.parsed.endpoint.value.encode()
+        connection.send(self, b"POST " + self.replica.base_path + path + self.replica.head + self.payload)
+
+    def _unreachable(self, cause: str) -> None:
+        self._dial = None
+        self._try_again(cause, unreachable=True)
+
+    def _try_again(self, cause: str, *, unreachable: bool = False, stale: bool = False) -> None:
+        """Before the first response byte: put it back at the head of the queue, away from the replica that failed.
+
+        A replica that could not be reached, or said that it is full, has done no work: that may repeat until the
+        deadline. Other failures count as attempts. A stale keep-alive connection says nothing about the replica.
+        """
+        replica, now_s = self.replica, self.context.clock()
+        assert replica is not None
+        self._last_failure = f"{replica.name}: {cause}"
+        if stale:
+            replica.breaker = breaker.withdrawn(replica.breaker)
+        else:
+            replica.breaker = breaker.failed(replica.breaker, now_s, unreachable=unreachable)
+            self.failed_on.add(replica.name)
+        self._land(now_s)
+        self.pool.stats.retries += 1
+        if not (unreachable or stale):
+            self._attempts += 1
+            if self._attempts >= self.context.limits.attempts:
+                detail = f"the request failed on {self._attempts} attempts; last on {self._last_failure}"
+                self._refuse(Refusal(Outcome.REPLICA_FAILED, detail))
+                self.pool.pump(now_s)
+                return
+        self._wait(first=True)
+        self.pool.pump(now_s)
+
+    def _land(self, now_s: float) -> None:
+        """Take the request out of the replica's ledger and let go of its connection."""
+        if self.flight is not None and self.replica is not None:
+            self.replica.ledger.settle(self.flight, now_s)
+            self.pool.changed = True
+        self.flight = None
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.reader is self:
+            connection.abort()
+
+    # The replica's response
+
+    def response_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Relay the head, or give up on this replica while the client has seen nothing."""
+        replica = self.replica
+        assert replica is not None
+        self.status = status
+        if status in TRY_ELSEWHERE:
+            self._try_again(f"status {status}", unreachable=status in FULL)
+            return
+        replica.breaker = breaker.CLOSED
+        outcome = Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED
+        extra = b"x-request-id: %b\r\n%b" % (
+            self.request_id,
+            f"x-weighbridge-gpu-seconds: {self.weight.gpu_s:.6f}\r\n"
+            f"x-weighbridge-replica: {replica.name}\r\n"
+            f"x-weighbridge-queue-ms: {self.queue_wait_s * 1e3:.1f}\r\n"
+            f"x-weighbridge-outcome: {outcome.value}\r\n".encode("latin-1"),
+        )
+        phrase = _PHRASES.get(status, b"Unknown")
+        close = not self._keep_alive or self.context.draining
+        self._out.append(self.relay.head(status, headers, extra, phrase=phrase, close=close))
+
+    def response_body(self, data: bytes) -> None:
+        framed = self.relay.body(data)
+        if framed:
+            self._out.append(framed)
+
+    def response_read(self) -> None:
+        """One read is parsed: note the first token, write once."""
+        if self.settled or not self._out:
+            return
+        now_s = self.touched_at_s = self.context.clock()
+        if self.first_token_at_s is None and self.relay.first_event:
+            self.first_token_at_s = now_s
+            if self.parsed.streams and self.flight is not None and self.replica is not None:
+                self.replica.ledger.first_token(self.flight, now_s)
+                self.pool.changed = True
+                if self.pool.room.count:
+                    self.pool.pump(now_s)
+        self.client.write(b"".join(self._out))
+        self._out.clear()
+
+    def response_end(self) -> None:
+        now_s = self.context.clock()
+        self._connection = None
+        self.client.write(self.relay.end())
+        self._finish(Outcome.SERVED if self.status < 400 else Outcome.REPLICA_REFUSED, now_s)
+        self.client.response_done(keep_alive=self._keep_alive and self.relay.keeps_connection)
+
+    def response_failed(self, cause: str) -> None:
+        """The replica's connection broke. Before the first byte another replica answers; after it the stream ends."""
+        connection, self._connection = self._connection, None
+        if not self.relay.started:
+            quick = self.context.clock() - self.sent_at_s < STALE_S
+            self._try_again(cause, stale=quick and connection is not None and connection.used)
+            return
+        self._break_off(
+            Refusal(Outcome.REPLICA_BROKE, f"the replica stopped before the response was complete: {cause}")
+        )
+
+    def _break_off(self, refusal: Refusal) -> None:
+        now_s = self.context.clock()
+        replica = self.replica
+        if replica is not None:
+            replica.breaker = breaker.failed(replica.breaker, now_s, unreachable=False)
+        self._finish(refusal.outcome, now_s)
+        self._out.clear()
+        if self.relay.streams:
+            self.client.write(self.relay.end(error_event(refusal)))
+            self.client.response_done(keep_alive=self._keep_alive and self.relay.keeps_connection)
+        else:
+            # A body that is cut short by a close cannot be mistaken for a whole one.
+            self.client.close()
+
+    # The client
+
+    def client_gone(self) -> None:
+        """The client left: free its seat or close the replica's connection at once, and bill what was used."""
+        if self.replica is not None:
+            self.replica.breaker = breaker.withdrawn(self.replica.breaker)
+        self._finish(Outcome.CLIENT_GONE, self.context.clock())
+
+    def pause(self) -> None:
+        """The client reads too slowly: stop reading the replica."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def check_time(self, now_s: float) -> None:
+        """Give up on a replica that has not answered, or has stopped in the middle of an answer."""
+        if self._connection is None or self.settled:
+            return
+        limits = self.context.limits
+        silent_s = now_s - self.touched_at_s
+        if not self.relay.started and silent_s > limits.first_byte_s:
+            self._refuse(Refusal(Outcome.REPLICA_TIMEOUT, f"no response within {limits.first_byte_s:g} s"))
+        elif self.relay.started and silent_s > limits.stalled_s and not self._connection.paused:
+            self._break_off(Refusal(Outcome.REPLICA_BROKE, f"no data from the replica for {limits.stalled_s:g} s"))
+
+    # The end
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._finish(refusal.outcome, self.context.clock())
+        keep_alive = self._keep_alive and HTTP[refusal.outcome].status != 500
+        self.client.write(error_response(refusal, request_id=self.request_id, keep_alive=keep_alive))
+        self.client.response_done(keep_alive=keep_alive)
+
+    def _finish(self, outcome: Outcome, now_s: float) -> None:
+        """Settle, once, whatever the state it is in."""
+        if self.settled:
+            return
+        self.settled = True
+        if self.seat is not None:
+            self.pool.room.leave(self.seat)
+            self.seat = None
+        self._land(now_s)
+        self.pool.changed = True
+        settle(self, outcome, now_s)
+        if self.pool.room.count:
+            self.pool.pump(now_s)

@@ -1,0 +1,120 @@
+"""Prometheus families from worker snapshots. Histograms carry cumulative buckets."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from backlog.records import PoolView
+from gateway.snapshot import HistogramState, WorkerState
+
+_HISTOGRAMS = (
+    ("duration_s", "weighbridge_request_duration_seconds", "End-to-end latency of ended requests"),
+    ("ttft_s", "weighbridge_time_to_first_token_seconds", "Arrival to first output token, streams only"),
+    ("tpot_s", "weighbridge_time_per_output_token_seconds", "Mean time per output token after the first, per stream"),
+    ("queue_wait_s", "weighbridge_queue_wait_seconds", "Arrival to dispatch"),
+    ("estimate_ratio", "weighbridge_estimate_error_ratio", "GPU-seconds used over GPU-seconds predicted"),
+)
+
+
+class Snapshots:
+    """A prometheus_client collector over one set of snapshots. `worker` labels keep counters apart across restarts."""
+
+    def __init__(self, workers: Sequence[WorkerState], views: Iterable[PoolView]) -> None:
+        self._workers = workers
+        self._views = list(views)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._work()
+        yield from self._distributions()
+        yield from self._scaling()
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "weighbridge_requests", "Ended requests", labels=("worker", "pool", "model", "outcome")
+        )
+        refused = CounterMetricFamily(
+            "weighbridge_refused", "Requests refused before a pool was known", labels=("worker", "outcome")
+        )
+        retries = CounterMetricFamily(
+            "weighbridge_retries", "Requests sent to a replica again", labels=("worker", "pool")
+        )
+        connections = GaugeMetricFamily("weighbridge_client_connections", "Open client connections", labels=("worker",))
+        age = GaugeMetricFamily(
+            "weighbridge_backlog_age_seconds", "Age of the last exchange with Redis", labels=("worker",)
+        )
+        for state in self._workers:
+            worker = str(state.number)
+            connections.add_metric((worker,), state.connections)
+            if state.backlog_age_s is not None:
+                age.add_metric((worker,), state.backlog_age_s)
+            for outcome, count in state.refusals.items():
+                refused.add_metric((worker, outcome), count)
+            for name, pool in state.pools.items():
+                retries.add_metric((worker, name), pool.retries)
+                for model, outcome, count in pool.outcomes:
+                    requests.add_metric((worker, name, model, outcome), count)
+        yield from (requests, refused, retries, connections, age)
+
+    def _work(self) -> Iterator[Metric]:
+        labels = ("worker", "pool")
+        tickets = GaugeMetricFamily("weighbridge_backlog_tickets", "Waiting requests", labels=labels)
+        work = GaugeMetricFamily("weighbridge_backlog_work_seconds", "GPU-seconds of waiting requests", labels=labels)
+        oldest = GaugeMetricFamily("weighbridge_backlog_oldest_age_seconds", "Age of the oldest waiting", labels=labels)
+        inputs = CounterMetricFamily("weighbridge_input_tokens", "Input tokens processed", labels=labels)
+        outputs = CounterMetricFamily("weighbridge_output_tokens", "Output tokens produced", labels=labels)
+        predicted = CounterMetricFamily(
+            "weighbridge_gpu_seconds_predicted", "GPU-seconds of settled requests as weighed on arrival", labels=labels
+        )
+        used = CounterMetricFamily(
+            "weighbridge_gpu_seconds", "GPU-seconds used: the bill", labels=("worker", "pool", "tenant", "kind")
+        )
+        for state in self._workers:
+            worker = str(state.number)
+            for name, pool in state.pools.items():
+                at = (worker, name)
+                tickets.add_metric(at, pool.waiting)
+                work.add_metric(at, pool.waiting_gpu_s)
+                oldest.add_metric(at, pool.oldest_waiting_age_s or 0.0)
+                inputs.add_metric(at, pool.input_tokens)
+                outputs.add_metric(at, pool.output_tokens)
+                predicted.add_metric(at, pool.predicted_gpu_s)
+                for tenant, kind, gpu_s in pool.used_gpu_s:
+                    used.add_metric((*at, tenant, kind), gpu_s)
+        yield from (tickets, work, oldest, inputs, outputs, predicted, used)
+
+    def _distributions(self) -> Iterator[Metric]:
+        for key, metric, text in _HISTOGRAMS:
+            family = HistogramMetricFamily(metric, text, labels=("worker", "pool"))
+            for state in self._workers:
+                for name, pool in state.pools.items():
+                    histogram = pool.histograms[key]
+                    family.add_metric((str(state.number), name), _buckets(histogram), histogram.sum)
+            yield family
+
+    def _scaling(self) -> Iterator[Metric]:
+        replicas = GaugeMetricFamily(
+            "weighbridge_autoscaler_replicas", "Replicas in the last scaling decision", labels=("pool", "kind")
+        )
+        offered = GaugeMetricFamily(
+            "weighbridge_offered_load", "Arriving GPU-seconds per second, per GPU of a replica", labels=("pool",)
+        )
+        for view in self._views:
+            decision = view.decision
+            if decision is None:
+                continue
+            for kind in ("desired", "recommended", "ready", "pending", "draining"):
+                replicas.add_metric((view.pool, kind), getattr(decision, kind))
+            if decision.offered_load is not None:
+                offered.add_metric((view.pool,), decision.offered_load)
+        yield from (replicas, offered)
+
+
+def _buckets(histogram: HistogramState) -> list[tuple[str, float]]:
+    """Cumulative counts up to each edge, and to infinity."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for edge, count in zip([*map(str, histogram.edges), "+Inf"], histogram.counts, strict=True):
+        total += count
+        buckets.append((edge, total))
+    return buckets

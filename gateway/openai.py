@@ -1,0 +1,220 @@
+"""The OpenAI request body: the few fields that decide, read once and validated; the bytes travel on.
+
+OpenAI's names (`prompt_tokens`, `max_completion_tokens`) stop here: past this module they are input and output tokens.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from estimator.tokens import TextSize
+from gateway.outcome import Outcome, Refusal
+
+
+class Endpoint(StrEnum):
+    """API paths that carry work to a replica."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+    EMBEDDINGS = "/v1/embeddings"
+
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Tokens = list[int]
+_Text = str | list[Any]
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _StreamOptions(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class _Generation(msgspec.Struct, kw_only=True, gc=False):
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: _Positive | None = None
+    n: _Positive | None = None
+
+
+class _Chat(_Generation, kw_only=True, gc=False):
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    max_completion_tokens: _Positive | None = None
+    tools: msgspec.Raw | None = None
+    response_format: msgspec.Raw | None = None
+
+
+class _Completion(_Generation, kw_only=True, gc=False):
+    prompt: _Text
+
+
+class _Embeddings(msgspec.Struct, kw_only=True, gc=False):
+    model: str
+    input: _Text
+
+
+@dataclass(slots=True)
+class ParsedRequest:
+    """What a request asks for, in our words.
+
+    `known_tokens` are counted exactly (prompts given as token ids); text is in `size`. `shape` tells apart requests of
+    one tenant and model whose outputs differ in length: endpoint, system prompt, tools, JSON mode, cap.
+    """
+
+    endpoint: Endpoint
+    model: str
+    streams: bool
+    usage_asked: bool
+    max_output_tokens: int | None
+    choices: int
+    size: TextSize
+    known_tokens: int
+    shape: tuple[object, ...]
+
+
+_chat = msgspec.json.Decoder(_Chat)
+_completion = msgspec.json.Decoder(_Completion)
+_embeddings = msgspec.json.Decoder(_Embeddings)
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def parse(endpoint: Endpoint, body: bytes) -> ParsedRequest:
+    """Read and validate `body`. Raises `Refusal` (bad-request) that names the field and the rule."""
+    try:
+        if endpoint is Endpoint.CHAT:
+            return _from_chat(_chat.decode(body))
+        if endpoint is Endpoint.COMPLETIONS:
+            return _from_completion(_completion.decode(body))
+        return _from_embeddings(_embeddings.decode(body))
+    except msgspec.ValidationError as error:
+        detail = str(error)
+        raise Refusal(Outcome.BAD_REQUEST, detail, param=_field(detail)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(Outcome.BAD_REQUEST, f"the body is not valid JSON: {error}") from None
+
+
+def _field(detail: str) -> str | None:
+    """`messages[0].role` from msgspec's "... - at `$.messages[0].role`", or the name of a missing field."""
+    start = detail.find("`$.")
+    if start >= 0:
+        return detail[start + 3 : detail.index("`", start + 3)]
+    if "missing required field" in detail:
+        return detail.rsplit("`", 2)[-2]
+    return None
+
+
+def _from_chat(body: _Chat) -> ParsedRequest:
+    ascii_chars = wide_chars = 0
+    for message in body.messages:
+        content = message.content
+        if content is None:
+            continue
+        texts = (content,) if isinstance(content, str) else [part.text for part in content if part.text is not None]
+        for text in texts:
+            if text.isascii():
+                ascii_chars += len(text)
+            else:
+                plain = len(text.encode("ascii", "ignore"))
+                ascii_chars += plain
+                wide_chars += len(text) - plain
+    if body.tools is not None:
+        # Tool schemas are rendered into the prompt by the chat template.
+        ascii_chars += len(bytes(body.tools))
+    first = body.messages[0]
+    system = hash(first.content) if first.role in ("system", "developer") and isinstance(first.content, str) else 0
+    cap = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    return ParsedRequest(
+        endpoint=Endpoint.CHAT,
+        model=body.model,
+        streams=body.stream is True,
+        usage_asked=body.stream_options is not None and body.stream_options.include_usage is True,
+        max_output_tokens=cap,
+        choices=body.n or 1,
+        size=TextSize(ascii_chars=ascii_chars, wide_chars=wide_chars, messages=len(body.messages)),
+        known_tokens=0,
+        shape=("chat", system, body.tools is not None, body.response_format is not None, _bucket(cap)),
+    )
+
+
+def _from_completion(body: _Completion) -> ParsedRequest:
+    size, known = _measure("prompt", body.prompt)
+    return ParsedRequest(
+        endpoint=Endpoint.COMPLETIONS,
+        model=body.model,
+        streams=body.stream is True,
+        usage_asked=body.stream_options is not None and body.stream_options.include_usage is True,
+        max_output_tokens=body.max_tokens if body.max_tokens is not None else 16,
+        choices=body.n or 1,
+        size=size,
+        known_tokens=known,
+        shape=("completion", _bucket(body.max_tokens)),
+    )
+
+
+def _from_embeddings(body: _Embeddings) -> ParsedRequest:
+    size, known = _measure("input", body.input)
+    return ParsedRequest(
+        endpoint=Endpoint.EMBEDDINGS,
+        model=body.model,
+        streams=False,
+        usage_asked=True,
+        max_output_tokens=None,
+        choices=0,
+        size=size,
+        known_tokens=known,
+        shape=("embeddings",),
+    )
+
+
+def _measure(field: str, value: str | list[Any]) -> tuple[TextSize, int]:
+    """Characters and exact tokens of a string, a list of strings, token ids, or a list of token id lists."""
+    ascii_chars = wide_chars = known = 0
+    items: list[Any] = [value] if isinstance(value, str) else value
+    for item in items:
+        if isinstance(item, str):
+            plain = len(item) if item.isascii() else len(item.encode("ascii", "ignore"))
+            ascii_chars += plain
+            wide_chars += len(item) - plain
+        elif isinstance(item, int) and not isinstance(item, bool):
+            known += 1
+        elif isinstance(item, list) and all(isinstance(token, int) for token in item):
+            known += len(item)
+        else:
+            detail = f"Expected `str`, token ids, or a list of them, got `{type(item).__name__}` - at `$.{field}`"
+            raise Refusal(Outcome.BAD_REQUEST, detail, param=field)
+    if not items:
+        raise Refusal(Outcome.BAD_REQUEST, f"Expected a non-empty value - at `$.{field}`", param=field)
+    return TextSize(ascii_chars=ascii_chars, wide_chars=wide_chars, messages=0), known
+
+
+def _bucket(cap: int | None) -> int:
+    """Powers of four: caps that differ little share a length model."""
+    return 0 if cap is None else (cap.bit_length() + 1) // 2
+
+
+def rewrite(body: bytes, *, model: str | None, include_usage: bool) -> bytes:
+    """`body` with the replica's model name and/or `stream_options.include_usage`; all other values keep their bytes."""
+    fields = _raw_object.decode(body)
+    if model is not None:
+        fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if include_usage:
+        options: dict[str, Any] = msgspec.json.decode(fields.get("stream_options", b"null")) or {}
+        options["include_usage"] = True
+        fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+    return msgspec.json.encode(fields)
+
+
+def model_list(models: list[str], created_at_s: int) -> bytes:
+    """The body of `GET /v1/models`."""
+    rows = [{"id": name, "object": "model", "created": created_at_s, "owned_by": "weighbridge"} for name in models]
+    return msgspec.json.encode({"object": "list", "data": rows})

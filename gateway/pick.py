@@ -1,0 +1,127 @@
+"""Choose the replica for a request: least harm in that replica's own seconds. Pure.
+
+The score (policy study, section 2) is what the request would wait for, what it would suffer, and what it would do to
+those already there:
+
+    score = outstanding prefill - progress + own uncached prefill
+          + 1.5 x KV-read seconds of one step x (1 + tokens ahead / chunk)
+          + in_flight x (1 ms + mu x (own prefill + own KV-read seconds))
+
+A bare "least predicted TTFT" halves capacity: idle replicas tie, the first gets all work, and decode piles up there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from estimator.price import Weight
+
+INTERFERENCE = 1.5
+PER_REQUEST_S = 0.001
+MOST_PROGRESS_RATIO = 0.9
+OVERFLOW_FIXED_S = 1.0
+OVERFLOW_S = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Load:
+    """What is in flight on one replica, over all gateways. Seconds are the replica's own."""
+
+    name: str
+    in_flight: int = 0
+    prefill_s: float = 0.0
+    prefill_tokens: int = 0
+    kv_tokens: int = 0
+    remaining_gpu_s: float = 0.0
+    progressed_at_s: float = 0.0
+    """When a first token last came back, or when the outstanding prefill began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PickRule:
+    """A pool's constants of the score and of admission."""
+
+    kv_read_s_per_token: float
+    kv_capacity_tokens: int
+    prefill_chunk_tokens: int
+    externality: float
+    dispatch_prefill_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """The chosen replica's name, its score, and what each part contributed, in seconds."""
+
+    replica: str
+    score_s: float
+    ahead_s: float
+    interference_s: float
+    crowd_s: float
+    overflow_s: float
+
+
+def ahead_s(load: Load, now_s: float) -> float:
+    """Outstanding prefill less what the replica has done since its last first token, at most 90 % of it."""
+    outstanding_s = load.prefill_s
+    if outstanding_s <= 0.0:
+        return 0.0
+    progress_s = min(max(now_s - load.progressed_at_s, 0.0), MOST_PROGRESS_RATIO * outstanding_s)
+    return outstanding_s - progress_s
+
+
+def has_room(load: Load, weight: Weight, rule: PickRule, now_s: float) -> bool:
+    """Whether the replica may be given the request now: little prefill ahead, and its KV fits.
+
+    An empty replica always has room: a request larger than its KV cache is for the model server to refuse.
+    """
+    if load.in_flight <= 0:
+        return True
+    if load.kv_tokens + weight.kv_tokens > rule.kv_capacity_tokens:
+        return False
+    return ahead_s(load, now_s) <= rule.dispatch_prefill_s
+
+
+def score(load: Load, weight: Weight, rule: PickRule, now_s: float) -> Pick:
+    """The score of one replica, with its parts."""
+    wait_s = ahead_s(load, now_s)
+    step_kv_s = load.kv_tokens * rule.kv_read_s_per_token
+    interference_s = INTERFERENCE * step_kv_s * (1.0 + load.prefill_tokens / rule.prefill_chunk_tokens)
+    crowd_s = load.in_flight * (PER_REQUEST_S + rule.externality * (weight.prefill_s + weight.decode_kv_s))
+    excess = load.kv_tokens + weight.kv_tokens - rule.kv_capacity_tokens
+    overflow_s = OVERFLOW_FIXED_S + OVERFLOW_S * excess / rule.kv_capacity_tokens if excess > 0 else 0.0
+    return Pick(
+        replica=load.name,
+        score_s=wait_s + weight.prefill_s + interference_s + crowd_s + overflow_s,
+        ahead_s=wait_s,
+        interference_s=interference_s,
+        crowd_s=crowd_s,
+        overflow_s=overflow_s,
+    )
+
+
+def pick(loads: Sequence[Load], weight: Weight, rule: PickRule, now_s: float, *, salt: int = 0) -> Pick | None:
+    """The replica with the least score among those with room; `None` when none has room.
+
+    The order of `loads` does not matter: equal scores are decided by a hash of `salt` (the request) and the name.
+    """
+    return least((score(load, weight, rule, now_s) for load in loads if has_room(load, weight, rule, now_s)), salt)
+
+
+def least(picks: Iterable[Pick], salt: int) -> Pick | None:
+    """The pick with the least score, ties broken by a stable hash."""
+    best: Pick | None = None
+    for candidate in picks:
+        if (
+            best is None
+            or candidate.score_s < best.score_s
+            or (candidate.score_s == best.score_s and _tie(candidate, salt) < _tie(best, salt))
+        ):
+            best = candidate
+    return best
+
+
+def _tie(candidate: Pick, salt: int) -> tuple[int, str]:
+    """FNV-1a over the name, mixed with the salt: stable across processes, unlike `hash`."""
+    mixed = 2166136261 ^ (salt & 0xFFFFFFFF)
+    for byte in candidate.replica.encode():
+        mixed = ((mixed ^ byte) * 16777619) & 0xFFFFFFFF
+    return mixed, candidate.replica

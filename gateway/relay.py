@@ -1,0 +1,109 @@
+"""One replica response on its way to the client, as bytes in and bytes out. No I/O.
+
+Bodies pass through; what is decided here is framing (chunked or by length), which headers travel, and what the response
+says about itself: usage, and whether it is whole.
+"""
+
+from gateway.sse import EventFilter
+from gateway.usage import Usage, find_usage
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade",
+    }
+)  # fmt: skip
+_DROPPED = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+TAIL_BYTES = 2048
+"""Enough to hold the usage object at the end of a body that does not stream."""
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Relay:
+    """Feed it the response head, body pieces and the end; it gives back what to write to the client."""
+
+    __slots__ = ("_chunked", "_close_delimited", "_events", "_tail", "first_event", "hide_usage", "http10", "started")
+
+    def __init__(self, *, http10: bool, hide_usage: bool) -> None:
+        self.http10 = http10
+        self.hide_usage = hide_usage
+        self.started = False
+        self.first_event = False
+        """Output has begun: the first event of a stream, or the first body byte."""
+        self._chunked = False
+        self._close_delimited = False
+        self._events: EventFilter | None = None
+        self._tail = b""
+
+    @property
+    def keeps_connection(self) -> bool:
+        """Whether the client can tell where the body ends without the connection closing."""
+        return not self._close_delimited
+
+    @property
+    def streams(self) -> bool:
+        """Whether the response is a stream of events."""
+        return self._events is not None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the model server reported, once the body has ended."""
+        return self._events.usage if self._events is not None else find_usage(self._tail)
+
+    @property
+    def events(self) -> int:
+        """Data events passed on; 0 for a body that does not stream."""
+        return self._events.events if self._events is not None else 0
+
+    @property
+    def done_marker(self) -> bool:
+        """Whether a stream has shown its `[DONE]`."""
+        return self._events is not None and self._events.done
+
+    def head(
+        self, status: int, headers: list[tuple[bytes, bytes]], extra: bytes, *, phrase: bytes, close: bool
+    ) -> bytes:
+        """The response head for the client. `extra` are whole header lines of our own."""
+        self.started = True
+        out = [b"HTTP/1.1 %d %b\r\n" % (status, phrase)]
+        length: bytes | None = None
+        for name, value in headers:
+            key = name.lower()
+            if key == b"content-type" and value[:17].lower() == b"text/event-stream":
+                self._events = EventFilter(hide_usage=self.hide_usage)
+            if key == b"content-length":
+                length = value
+            if key not in _DROPPED:
+                out += (name, b": ", value, b"\r\n")
+        if length is not None and self._events is None:
+            out += (b"content-length: ", length, b"\r\n")
+        elif self.http10:
+            self._close_delimited = True
+        else:
+            self._chunked = True
+            out.append(b"transfer-encoding: chunked\r\n")
+        if close or self._close_delimited:
+            out.append(b"connection: close\r\n")
+        out += (extra, b"\r\n")
+        return b"".join(out)
+
+    def body(self, data: bytes) -> bytes:
+        """The client's bytes for one piece of body; `b""` when it completes no event."""
+        if self._events is not None:
+            data = self._events.feed(data)
+            if not data:
+                return b""
+        else:
+            self._tail = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else (self._tail + data)[-TAIL_BYTES:]
+        self.first_event = True
+        return self._frame(data)
+
+    def end(self, last: bytes = b"") -> bytes:
+        """The end of the body; `last` is written before it (an error event)."""
+        rest = (self._events.end() if self._events is not None else b"") + last
+        framed = self._frame(rest) if rest else b""
+        return framed + LAST_CHUNK if self._chunked else framed
+
+    def _frame(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data

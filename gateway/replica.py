@@ -1,0 +1,110 @@
+"""One replica as a gateway worker sees it: its address, its connections, its circuit breaker, its ledger."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from backlog.records import ReplicaState
+from gateway import breaker
+from gateway.ledger import ReplicaLedger
+from gateway.upstream import ReplicaConnection
+
+MOST_IDLE = 512
+
+
+class Replica:
+    """Gives out connections and remembers whether the replica answers. `state` is the scaler's word."""
+
+    __slots__ = (
+        "_dials", "_host", "_port", "_tls", "base_path", "breaker", "head", "idle", "ledger", "name", "open", "state",
+        "url",
+    )  # fmt: skip
+
+    def __init__(self, *, name: str, url: str, api_key: str | None, gpus: int, state: ReplicaState) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"replica {name}: url {url!r} must be http://host:port or https://host:port")
+        self.name = name
+        self.url = url
+        self.state = state
+        self.base_path = parts.path.rstrip("/").encode()
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
+        self.head = f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n{authorization}".encode()
+        """The part of a request head that is the same for every request to this replica, after the path."""
+        self.ledger = ReplicaLedger(name, gpus=gpus)
+        self.breaker = breaker.CLOSED
+        self.idle: deque[ReplicaConnection] = deque()
+        self.open: set[ReplicaConnection] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+
+    def usable(self, now_s: float) -> bool:
+        """Whether new work may be sent here."""
+        return self.state is ReplicaState.READY and breaker.allows(self.breaker, now_s)
+
+    def take_idle(self) -> ReplicaConnection | None:
+        """An open connection that nobody uses, the most recently used first."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        return None
+
+    def dial(
+        self,
+        *,
+        connect_s: float,
+        connected: Callable[[ReplicaConnection], None],
+        failed: Callable[[str], None],
+    ) -> asyncio.Task[None]:
+        """Open a connection in a task of its own, and call back exactly one of the two unless it is cancelled."""
+        task = asyncio.get_running_loop().create_task(
+            self._dial(connect_s, connected, failed), name=f"dial {self.name}"
+        )
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+        return task
+
+    async def _dial(
+        self, connect_s: float, connected: Callable[[ReplicaConnection], None], failed: Callable[[str], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: ReplicaConnection(self), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError:
+            failed(f"no connection within {connect_s} s")
+            return
+        except OSError as error:
+            failed(f"cannot connect: {error.strerror or type(error).__name__}")
+            return
+        self.open.add(connection)
+        connected(connection)
+
+    def keeps(self, connection: ReplicaConnection) -> bool:
+        """Take back a connection whose response is complete; `False` when enough are idle already."""
+        if len(self.idle) >= MOST_IDLE:
+            return False
+        self.idle.append(connection)
+        return True
+
+    def forget(self, connection: ReplicaConnection) -> None:
+        """A connection is closed."""
+        self.open.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def close(self) -> None:
+        """Close what is idle and stop dialing; busy connections end with their requests."""
+        for task in list(self._dials):
+            task.cancel()
+        for connection in list(self.idle):
+            if connection.transport is not None:
+                connection.transport.close()
+        self.idle.clear()

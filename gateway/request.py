@@ -1,0 +1,87 @@
+"""One HTTP request as it is being read: framing checks, header selection, bounded body. No I/O."""
+
+from dataclasses import dataclass
+
+from gateway.outcome import Outcome, Refusal
+from gateway.relay import HOP_BY_HOP
+from gateway.settings import Limits
+
+_NOT_FORWARDED = HOP_BY_HOP | {
+    b"host", b"authorization", b"content-length", b"expect", b"accept-encoding", b"x-request-id",
+}  # fmt: skip
+"""`accept-encoding` goes because events must be readable on their way back; the rest is ours to write."""
+_OURS = b"x-weighbridge-"
+MAX_REQUEST_ID_BYTES = 128
+
+
+@dataclass(slots=True)
+class Head:
+    """Collects the request line and the headers, and refuses what is ambiguous or too large."""
+
+    arrived_at_s: float
+    method: bytes = b""
+    target: bytes = b""
+    http10: bool = False
+    authorization: bytes | None = None
+    tenant: str = ""
+    request_id: bytes = b""
+    forwarded: bytes = b""
+    expects_continue: bool = False
+    length: int | None = None
+    chunked: bool = False
+    header_bytes: int = 0
+    upgrades: bool = False
+
+    @property
+    def path(self) -> bytes:
+        return self.target.partition(b"?")[0]
+
+    def add(self, name: bytes, value: bytes, limits: Limits) -> None:
+        """Take one header. Raises `Refusal` for too many bytes and for framing that can be read in two ways."""
+        self.header_bytes += len(name) + len(value) + 4
+        if self.header_bytes > limits.max_header_bytes:
+            detail = f"request headers are larger than {limits.max_header_bytes} bytes"
+            raise Refusal(Outcome.HEADERS_TOO_LARGE, detail)
+        key = name.lower()
+        if key == b"content-length":
+            self._take_length(value, limits)
+        elif key == b"transfer-encoding":
+            if self.chunked or self.length is not None or value.strip().lower() != b"chunked":
+                raise Refusal(Outcome.BAD_FRAMING, "transfer-encoding must be `chunked`, once, without content-length")
+            self.chunked = True
+        elif key == b"authorization":
+            if self.authorization is not None:
+                raise Refusal(Outcome.BAD_FRAMING, "more than one authorization header")
+            self.authorization = value
+        elif key == b"expect":
+            self.expects_continue = value.lower() == b"100-continue"
+        elif key == b"upgrade":
+            self.upgrades = True
+        elif key == b"x-request-id":
+            if 0 < len(value) <= MAX_REQUEST_ID_BYTES and value.isascii() and value.decode("ascii").isprintable():
+                self.request_id = value
+        elif key not in _NOT_FORWARDED and not key.startswith(_OURS):
+            self.forwarded += b"%b: %b\r\n" % (name, value)
+
+    def _take_length(self, value: bytes, limits: Limits) -> None:
+        if self.chunked or self.length is not None:
+            raise Refusal(Outcome.BAD_FRAMING, "content-length must appear once, without transfer-encoding")
+        if not value.isdigit():
+            raise Refusal(Outcome.BAD_FRAMING, "content-length must be a whole number")
+        self.length = int(value)
+        if self.length > limits.max_body_bytes:
+            raise too_large(limits)
+
+    def payload(self, body: bytes) -> bytes:
+        """What follows a replica's own head lines: the id, forwarded headers, length, blank line, body."""
+        return b"x-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b" % (
+            self.request_id,
+            self.forwarded,
+            len(body),
+            body,
+        )
+
+
+def too_large(limits: Limits) -> Refusal:
+    """The body is over the limit, by its own word or by count."""
+    return Refusal(Outcome.BODY_TOO_LARGE, f"request body is larger than {limits.max_body_bytes} bytes")

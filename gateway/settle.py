@@ -1,0 +1,69 @@
+"""Replace a request's estimate by what was used: statistics, the tenant's bill, the models' lessons, one log line."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.outcome import HTTP, Fault, Outcome
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+
+_log = structlog.get_logger()
+LONG_PROMPT_TOKENS = 4096
+LONG_PROMPT_FACTOR = 1.5
+
+
+def settle(exchange: "Exchange", outcome: Outcome, now_s: float) -> None:
+    """Account for one ended request. Called exactly once."""
+    pool, parsed, weight = exchange.pool, exchange.parsed, exchange.weight
+    stats = pool.stats
+    stats.count(parsed.model, outcome.value)
+    stats.duration_s.observe(now_s - exchange.arrived_at_s)
+    relay = exchange.relay
+    usage = relay.usage if relay.started else None
+    input_tokens, output_tokens, cached_tokens = weight.input_tokens, relay.events, 0
+    if usage is not None:
+        input_tokens, output_tokens, cached_tokens = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+    if exchange.sent_at_s > 0.0 and outcome is not Outcome.REPLICA_REFUSED:
+        stats.queue_wait_s.observe(exchange.queue_wait_s)
+        stats.predicted_gpu_s += weight.gpu_s
+        used = pool.price.used(
+            input_tokens=input_tokens, cached_tokens=min(cached_tokens, input_tokens), output_tokens=output_tokens
+        )
+        stats.bill(exchange.tenant, "prefill", used.prefill_s * pool.price.gpus)
+        stats.bill(exchange.tenant, "decode", used.decode_s * pool.price.gpus)
+        stats.input_tokens += input_tokens
+        stats.output_tokens += output_tokens
+        if usage is not None and outcome is Outcome.SERVED:
+            stats.estimate_ratio.observe(used.gpu_s / weight.gpu_s if weight.gpu_s > 0.0 else 1.0)
+            pool.learn(parsed, exchange.route, usage.input_tokens, usage.output_tokens)
+    if exchange.first_token_at_s is not None and parsed.streams:
+        _measure(exchange, output_tokens, now_s)
+    if HTTP[outcome].fault in (Fault.REPLICA, Fault.GATEWAY):
+        _log.warning(
+            "request failed",
+            request_id=exchange.request_id.decode("latin-1"),
+            pool=pool.settings.name,
+            outcome=outcome.value,
+            replica=exchange.replica.name if exchange.replica is not None else None,
+        )
+
+
+def _measure(exchange: "Exchange", output_tokens: int, now_s: float) -> None:
+    """TTFT and TPOT of a stream, and whether they were within the pool's SLOs."""
+    pool, first_at_s = exchange.pool, exchange.first_token_at_s
+    assert first_at_s is not None
+    ttft_s = first_at_s - exchange.arrived_at_s
+    pool.stats.ttft_s.observe(ttft_s)
+    tpot_s = (now_s - first_at_s) / (output_tokens - 1) if output_tokens > 1 else None
+    if tpot_s is not None:
+        pool.stats.tpot_s.observe(tpot_s)
+    ttft_slo_s, tpot_slo_s = pool.settings.ttft_slo_s, pool.settings.tpot_slo_s
+    if ttft_slo_s is not None and exchange.weight.input_tokens > LONG_PROMPT_TOKENS:
+        # A long prompt cannot start within two seconds on any replica: its own prefill is granted (policy study).
+        ttft_slo_s += LONG_PROMPT_FACTOR * exchange.weight.prefill_s
+    pool.measured(
+        ttft_missed=ttft_slo_s is not None and ttft_s > ttft_slo_s,
+        tpot_missed=tpot_slo_s is not None and tpot_s is not None and tpot_s > tpot_slo_s,
+    )

@@ -1,0 +1,114 @@
+"""What one worker shows of itself: plain values that travel from a worker to its supervisor as JSON."""
+
+import msgspec
+
+from gateway.context import Context
+from gateway.pool import Pool
+from gateway.stats import Histogram
+
+
+class HistogramState(msgspec.Struct, frozen=True):
+    """As in `stats.Histogram`: one count per edge and one for the rest."""
+
+    edges: list[float]
+    counts: list[int]
+    sum: float
+
+
+class ReplicaState(msgspec.Struct, frozen=True):
+    """A replica as this worker sees it; the work is the sum over all gateway workers."""
+
+    name: str
+    url: str
+    state: str
+    answering: bool
+    in_flight: int
+    prefill_s: float
+    kv_tokens: int
+    remaining_gpu_s: float
+
+
+class PoolState(msgspec.Struct, frozen=True):
+    """One pool in one worker. Counters only grow while the worker lives."""
+
+    outcomes: list[tuple[str, str, int]]
+    used_gpu_s: list[tuple[str, str, float]]
+    histograms: dict[str, HistogramState]
+    input_tokens: int
+    output_tokens: int
+    retries: int
+    predicted_gpu_s: float
+    waiting: int
+    waiting_gpu_s: float
+    oldest_waiting_age_s: float | None
+    wait_estimate_s: float
+    replicas: list[ReplicaState]
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """`backlog_age_s` is the age of the last exchange with Redis; `None` before the first."""
+
+    worker: str
+    number: int
+    draining: bool
+    connections: int
+    backlog_age_s: float | None
+    backlog_error: str | None
+    refusals: dict[str, int]
+    pools: dict[str, PoolState]
+
+
+HISTOGRAMS = ("duration_s", "ttft_s", "tpot_s", "queue_wait_s", "estimate_ratio")
+
+
+def pool_state(pool: Pool, now_s: float) -> PoolState:
+    """A copy of everything that a pool counts."""
+    stats = pool.stats
+    oldest_at_s = pool.room.oldest_at_s()
+    return PoolState(
+        outcomes=[(model, outcome, count) for (model, outcome), count in stats.outcomes.items()],
+        used_gpu_s=[(tenant, kind, gpu_s) for (tenant, kind), gpu_s in stats.used_s.items()],
+        histograms={name: _histogram(getattr(stats, name)) for name in HISTOGRAMS},
+        input_tokens=stats.input_tokens,
+        output_tokens=stats.output_tokens,
+        retries=stats.retries,
+        predicted_gpu_s=stats.predicted_gpu_s,
+        waiting=pool.room.count,
+        waiting_gpu_s=max(pool.room.gpu_s, 0.0),
+        oldest_waiting_age_s=None if oldest_at_s is None else now_s - oldest_at_s,
+        wait_estimate_s=pool.wait_s(now_s),
+        replicas=[
+            ReplicaState(
+                name=name,
+                url=replica.url,
+                state=replica.state.value,
+                answering=replica.usable(now_s),
+                in_flight=replica.ledger.load.in_flight,
+                prefill_s=max(replica.ledger.load.prefill_s, 0.0),
+                kv_tokens=replica.ledger.load.kv_tokens,
+                remaining_gpu_s=max(replica.ledger.load.remaining_gpu_s, 0.0),
+            )
+            for name, replica in pool.replicas.items()
+        ],
+    )
+
+
+def worker_state(
+    context: Context, *, worker: str, number: int, backlog_age_s: float | None, backlog_error: str | None
+) -> WorkerState:
+    """A copy of everything that a worker counts."""
+    now_s = context.clock()
+    return WorkerState(
+        worker=worker,
+        number=number,
+        draining=context.draining,
+        connections=len(context.connections),
+        backlog_age_s=backlog_age_s,
+        backlog_error=backlog_error,
+        refusals=dict(context.refusals),
+        pools={pool.settings.name: pool_state(pool, now_s) for pool in context.pools},
+    )
+
+
+def _histogram(histogram: Histogram) -> HistogramState:
+    return HistogramState(edges=list(histogram.edges), counts=list(histogram.counts), sum=histogram.sum)

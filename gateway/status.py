@@ -1,0 +1,83 @@
+"""The `/status` page: what the pools hold, where their replicas are, what was decided and why. Unknown is null."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from backlog.records import DecisionRecord, PoolView
+from estimator.price import Price
+from gateway.settings import PoolSettings
+from gateway.snapshot import PoolState, WorkerState
+
+
+def status(
+    workers: Sequence[WorkerState],
+    pools: Sequence[PoolSettings],
+    prices: Mapping[str, Price],
+    views: Mapping[str, PoolView],
+    decisions: Mapping[str, Sequence[DecisionRecord]],
+    backlog_error: str | None,
+) -> dict[str, Any]:
+    """The whole page as JSON values. `views` lacks a pool while Redis is away; the workers' word is shown all the same."""
+    return {
+        "workers": len(workers),
+        "draining": any(state.draining for state in workers),
+        "connections": sum(state.connections for state in workers),
+        "backlog_error": backlog_error or next((s.backlog_error for s in workers if s.backlog_error), None),
+        "backlog_age_s": max((s.backlog_age_s for s in workers if s.backlog_age_s is not None), default=None),
+        "pools": {
+            pool.name: _pool(
+                [state.pools[pool.name] for state in workers if pool.name in state.pools],
+                pool,
+                prices[pool.name],
+                views.get(pool.name),
+                decisions.get(pool.name, ()),
+            )
+            for pool in pools
+        },
+    }
+
+
+def _pool(
+    states: Sequence[PoolState],
+    settings: PoolSettings,
+    price: Price,
+    view: PoolView | None,
+    decisions: Sequence[DecisionRecord],
+) -> dict[str, Any]:
+    outcomes: dict[str, int] = {}
+    tenants: dict[str, float] = {}
+    for state in states:
+        for _, outcome, count in state.outcomes:
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+        for tenant, _, gpu_s in state.used_gpu_s:
+            tenants[tenant] = tenants.get(tenant, 0.0) + gpu_s
+    replicas = states[0].replicas if states else []
+    listed = (view.replicas or ()) if view is not None else ()
+    known = {replica.name for replica in replicas}
+    decision = view.decision if view is not None else None
+    return {
+        "models": list(settings.models),
+        "gpus_per_replica": price.gpus,
+        "price": asdict(price),
+        "waiting": sum(state.waiting for state in states),
+        "waiting_gpu_s": sum(state.waiting_gpu_s for state in states),
+        "oldest_waiting_age_s": max(
+            (s.oldest_waiting_age_s for s in states if s.oldest_waiting_age_s is not None), default=None
+        ),
+        "wait_estimate_s": max((state.wait_estimate_s for state in states), default=None),
+        "offered_load": decision.offered_load if decision is not None else None,
+        "ready": sum(replica.state == "ready" for replica in replicas),
+        "replicas": [msgspec.to_builtins(replica) for replica in replicas]
+        + [{"name": r.name, "url": r.url, "state": r.state.value} for r in listed if r.name not in known],
+        "outcomes": outcomes,
+        "input_tokens": sum(state.input_tokens for state in states),
+        "output_tokens": sum(state.output_tokens for state in states),
+        "predicted_gpu_s": sum(state.predicted_gpu_s for state in states),
+        "used_gpu_s": sum(tenants.values()),
+        "used_gpu_s_by_tenant": tenants,
+        "decision": msgspec.to_builtins(decision) if decision is not None else None,
+        "decisions": [msgspec.to_builtins(one) for one in decisions],
+    }

@@ -1,0 +1,181 @@
+"""One gateway: N worker processes on one port, and the admin port that shows them as one."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from backlog.store import connect
+from gateway import admin, control, worker
+from gateway.settings import GatewaySettings
+from gateway.snapshot import WorkerState
+
+_log = structlog.get_logger()
+RESTART_S = 1.0
+"""Between a worker's death and its replacement."""
+STOP_GRACE_S = 5.0
+
+
+class PortUnavailable(Exception):
+    """A configured address cannot be bound."""
+
+
+def run(settings: GatewaySettings) -> int:
+    """Serve until SIGTERM or SIGINT, then drain. Returns the exit status; 2 when a port cannot be bound."""
+    try:
+        for host, port in ((settings.host, settings.port), (settings.admin_host, settings.admin_port)):
+            check_port(host, port)
+    except PortUnavailable as error:
+        _log.error("cannot start", cause=str(error))
+        return 2
+    with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
+        return asyncio.run(Supervisor(settings, Path(folder)).run())
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `PortUnavailable` when nothing can listen there. Workers share the port, so they could not tell."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PortUnavailable(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+class Supervisor:
+    """Keeps the workers running until told to stop."""
+
+    def __init__(self, settings: GatewaySettings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._processes: dict[int, SpawnProcess] = {}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Returns 0 after a clean drain, 1 when a worker had to be killed."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stopping.set)
+        backlog = connect(self._settings.redis_url, prefix=self._settings.redis_prefix)
+        application = admin.build(
+            pools=self._settings.pools,
+            prices={pool.name: pool.price() for pool in self._settings.pools},
+            backlog=backlog,
+            snapshots=self.snapshots,
+            drain=self._drain,
+        )
+        server = _AdminServer(
+            uvicorn.Config(
+                application,
+                host=self._settings.admin_host,
+                port=self._settings.admin_port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+            )
+        )
+        serving = loop.create_task(server.serve(), name="admin")
+        keepers = [
+            loop.create_task(self._keep(number), name=f"worker {number}") for number in range(self._settings.workers)
+        ]
+        try:
+            await self._stopping.wait()
+            for process in self._processes.values():
+                process.terminate()
+            killed = sum(await asyncio.gather(*keepers))
+        finally:
+            for process in self._processes.values():
+                process.kill()
+            server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await serving
+            await backlog.close()
+        return 1 if killed else 0
+
+    async def snapshots(self) -> list[WorkerState]:
+        """What the workers that answer say of themselves."""
+        states = await asyncio.gather(*(control.ask(self._path(n), control.SNAPSHOT) for n in self._processes))
+        return [state for state in states if state is not None]
+
+    async def _drain(self) -> None:
+        """As on SIGTERM."""
+        self._stopping.set()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"worker-{number}.sock"
+
+    async def _keep(self, number: int) -> bool:
+        """Run one worker, again and again until stopped. Whether it had to be killed at the end."""
+        context = multiprocessing.get_context("spawn")
+        while not self._stopping.is_set():
+            self._path(number).unlink(missing_ok=True)
+            process = context.Process(
+                target=worker.main,
+                args=(self._settings, number, self._path(number), os.getpid()),
+                name=f"weighbridge-worker-{number}",
+                daemon=True,
+            )
+            process.start()
+            self._processes[number] = process
+            if await self._ended(process):
+                return False
+            if not self._stopping.is_set():
+                _log.error("worker died and is replaced", worker=number, exit_status=process.exitcode)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RESTART_S):
+                        await self._stopping.wait()
+                continue
+            # It was told to stop and is still draining.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.limits.drain_s + STOP_GRACE_S):
+                    await _exit_of(process)
+                return False
+            _log.error("worker did not drain in time and is killed", worker=number)
+            process.kill()
+            await _exit_of(process)
+            return True
+        return False
+
+    async def _ended(self, process: SpawnProcess) -> bool:
+        """Wait for the process or for the order to stop. Whether the process ended after that order."""
+        loop = asyncio.get_running_loop()
+        exit_ = loop.create_task(_exit_of(process), name="worker exit")
+        stop = loop.create_task(self._stopping.wait(), name="stop order")
+        try:
+            await asyncio.wait((exit_, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (exit_, stop):
+                task.cancel()
+        return process.exitcode is not None and self._stopping.is_set()
+
+
+class _AdminServer(uvicorn.Server):
+    """Signals belong to the supervisor."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None of its own."""
+        yield
+
+
+async def _exit_of(process: SpawnProcess) -> None:
+    """Returns when the process has ended and been reaped."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    sentinel = process.sentinel
+    loop.add_reader(sentinel, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(sentinel)
+    process.join()

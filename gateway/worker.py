@@ -1,0 +1,166 @@
+"""One gateway worker process: the composition root of the data plane."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from backlog.child import die_with_parent
+from backlog.records import WorkerId
+from backlog.store import connect
+from gateway import control
+from gateway.auth import Keys
+from gateway.context import Context
+from gateway.downstream import ClientConnection
+from gateway.pool import Pool
+from gateway.publish import Publisher
+from gateway.settings import GatewaySettings
+from gateway.snapshot import WorkerState, worker_state
+
+_log = structlog.get_logger()
+TICK_S = 0.02
+SLOW_TICK_S = 0.5
+BACKLOG = 4096
+LEAVE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a started worker gives to whoever runs it: a test, or `main`."""
+
+    context: Context
+    publisher: Publisher
+    port: int
+    drain: Callable[[], None]
+    snapshot: Callable[[], WorkerState]
+
+
+def main(settings: GatewaySettings, number: int, control_path: Path, supervisor_pid: int) -> None:
+    """Process entry. Ends when drained."""
+    die_with_parent(supervisor_pid)
+    uvloop.run(_main(settings, number, control_path))
+
+
+async def _main(settings: GatewaySettings, number: int, control_path: Path) -> None:
+    started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+    await serve(
+        settings,
+        number=number,
+        control_path=control_path,
+        clock=time.perf_counter,
+        wall_clock=time.time,  # noqa: TID251 (composition root)
+        started=started,
+        handle_signals=True,
+    )
+
+
+async def serve(
+    settings: GatewaySettings,
+    *,
+    number: int,
+    control_path: Path | None,
+    clock: Callable[[], float],
+    wall_clock: Callable[[], float],
+    started: "asyncio.Future[Running]",
+    handle_signals: bool = False,
+) -> None:
+    """Serve until drained. `started` is resolved when the port is open."""
+    loop = asyncio.get_running_loop()
+    urgent, drained = asyncio.Event(), asyncio.Event()
+    context = Context(
+        pools=[Pool(pool, urgent=urgent.set) for pool in settings.pools],
+        keys=Keys(settings.tenants),
+        limits=settings.limits,
+        clock=clock,
+        started_at_s=wall_clock(),
+    )
+    worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}")
+    backlog = connect(settings.redis_url, prefix=settings.redis_prefix)
+    publisher = Publisher(
+        context, backlog, worker=worker, wall_clock=wall_clock, publish_s=settings.publish_s, urgent=urgent
+    )
+
+    def snapshot() -> WorkerState:
+        age_s = None if publisher.heard_at_s is None else clock() - publisher.heard_at_s
+        return worker_state(context, worker=worker, number=number, backlog_age_s=age_s, backlog_error=publisher.error)
+
+    listener = await loop.create_server(
+        lambda: ClientConnection(context),
+        settings.host,
+        settings.port,
+        reuse_port=settings.workers > 1,
+        reuse_address=True,
+        backlog=BACKLOG,
+    )
+
+    def drain() -> None:
+        """Take no new connections; finish what is here."""
+        if context.draining:
+            return
+        context.draining = True
+        listener.close()
+        for connection in list(context.connections):
+            connection.check_time(clock())
+        drained.set()
+
+    controller = await control.serve(control_path, snapshot=snapshot, drain=drain) if control_path is not None else None
+    if handle_signals:
+        for number_ in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number_, drain)
+    publishing = loop.create_task(publisher.run(), name="publish")
+    ticking = loop.create_task(_tick(context), name="tick")
+    port = listener.sockets[0].getsockname()[1]
+    started.set_result(Running(context, publisher, port, drain, snapshot))
+    _log.info("gateway worker ready", worker=worker, port=port)
+    try:
+        await drained.wait()
+        await _finish(context)
+    finally:
+        listener.close()
+        for task in (publishing, ticking):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for connection in list(context.connections):
+            connection.abort()
+        for pool in context.pools:
+            for replica in pool.replicas.values():
+                replica.close()
+        if controller is not None:
+            controller.close()
+        async with asyncio.timeout(LEAVE_S * 2):
+            await publisher.leave()
+            await backlog.close()
+
+
+async def _tick(context: Context) -> None:
+    """The clock of everything that nothing else triggers: deadlines, released prefill, breakers that close again."""
+    slow_at_s = 0.0
+    while True:
+        now_s = context.clock()
+        for pool in context.pools:
+            pool.tick(now_s)
+        if now_s >= slow_at_s:
+            slow_at_s = now_s + SLOW_TICK_S
+            for connection in list(context.connections):
+                connection.check_time(now_s)
+        await asyncio.sleep(TICK_S)
+
+
+async def _finish(context: Context) -> None:
+    """Wait for the requests that are here, at most `drain_s`."""
+    deadline_at_s = context.clock() + context.limits.drain_s
+    while context.connections and context.clock() < deadline_at_s:
+        for connection in list(context.connections):
+            connection.check_time(context.clock())
+        await asyncio.sleep(TICK_S)
+    if context.connections:
+        _log.warning("drain deadline passed, requests are cut off", connections=len(context.connections))
