@@ -110,7 +110,7 @@ def stop_blocking(process: "subprocess.Popen[bytes]", *, grace_s: float) -> int:
 
 async def _exited(process: Process) -> int:
     """Not `process.wait()`, which also waits for every grandchild that holds the child's pipes."""
-    while process.returncode is None:
+    while process.returncode is None:  # noqa: ASYNC110 (asyncio has no event for the exit alone)
         await asyncio.sleep(_POLL_S)
     return process.returncode
 

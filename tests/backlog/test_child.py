@@ -3,10 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from backlog import child
 from tests.backlog.waiting import ended, until, until_async
@@ -63,9 +65,12 @@ def test_a_child_whose_parent_is_gone_before_it_starts_never_runs(tmp_path: Path
     assert not witness.exists()
 
 
-async def test_stop_ends_a_child_with_sigterm() -> None:
-    process = await child.spawn(SLEEP)
-    assert await child.stop(process, grace_s=20.0) == -signal.SIGTERM
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_stop_ends_a_child_with_sigterm_on_either_loop(run: Callable[[Coroutine[None, None, int]], int]) -> None:
+    async def start_and_stop() -> int:
+        return await child.stop(await child.spawn(SLEEP), grace_s=20.0)
+
+    assert run(start_and_stop()) == -signal.SIGTERM
 
 
 async def test_stop_returns_the_exit_code_that_the_child_chose() -> None:

