@@ -212,10 +212,9 @@ def _pool_name(model: str, pools: Mapping[str, Any]) -> str:
 def _complete(pools: dict[str, Any], problems: list[Problem]) -> None:
     """Fill in what follows from other values: the served model, the architecture that goes with it."""
     for name, pool in pools.items():
-        models = _models(pool)
-        if not models:
+        if not isinstance(pool, dict):
             continue
-        served = pool.setdefault("served_model", models[0])
+        served = pool.setdefault("served_model", next(iter(_models(pool)), str(name)))
         if "architecture" not in pool and isinstance(served, str):
             if find_model(served) is None:
                 rule = f"is required: no built-in architecture is named {served!r}"

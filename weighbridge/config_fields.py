@@ -52,9 +52,9 @@ def replica_url(value: str) -> str:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise ValueError("must be http://host:port") from None
-    if parts.scheme != "http" or not parts.hostname or port == 0:
-        raise ValueError("must be http://host:port")
+        raise ValueError("must be http://host:port or https://host:port") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError("must be http://host:port or https://host:port")
     if parts.username or parts.password:
         raise ValueError("must not hold a user or password; use api_key")
     if parts.query or parts.fragment:
