@@ -1,10 +1,11 @@
 """GPUs: peak rates from their data sheets, and the part of each peak that model servers reach."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 GIB = 2**30
+GIGA = 1e9
 TERA = 1e12
 
 
@@ -12,8 +13,8 @@ TERA = 1e12
 class Accelerator:
     """One GPU. Rates are peaks for dense (not sparse) arithmetic, accumulated in fp32; efficiencies are parts of them.
 
-    Efficiencies of the RTX 4090 and the RTX PRO 6000 are fitted to measured vLLM kernels (errors: decision 0004).
-    Those of other GPUs are estimates from their architecture: expect 10-25 % until a replica has been calibrated.
+    Efficiencies are fitted to measured kernels (decision 0004 has sources and errors), except those of the A10G, the L4
+    and the MI300X, which are estimates: expect errors of 10-25 % there.
     """
 
     name: str
@@ -25,6 +26,9 @@ class Accelerator:
     link_bytes_per_s: float
     """To the other GPUs of one replica, one direction: NVLink where there is one, else PCIe."""
     matmul_efficiency: float = 0.75
+    """Of `bf16_flops_per_s`, in large matrix products."""
+    fp8_matmul_efficiency: float = 0.5
+    """Of `fp8_flops_per_s`."""
     weight_read_efficiency: float = 0.85
     attention_efficiency: float = 0.55
     kv_read_efficiency: float = 0.85
@@ -43,6 +47,7 @@ class Accelerator:
                 raise ValueError(f"{self.name}: {field} must be positive")
         for field in (
             "matmul_efficiency",
+            "fp8_matmul_efficiency",
             "weight_read_efficiency",
             "attention_efficiency",
             "kv_read_efficiency",
@@ -56,28 +61,47 @@ class Accelerator:
                 raise ValueError(f"{self.name}: {field} must not be negative")
 
 
-def _gpu(
+# Name; GiB; TB/s; bf16 and fp8 TFLOP/s; link GB/s; efficiencies of bf16 and fp8 matrix products, of attention, of weight
+# and of KV reads; mixed KV ratio. The L4 (72 W) and the L40S (350 W) cannot hold their boost clocks in large products.
+_ROWS = (
+    ("A100-40", 40, 1.555, 312, 312, 300, 0.86, 0.86, 0.51, 0.77, 0.74, 1.6),
+    ("A100-80", 80, 2.039, 312, 312, 300, 0.86, 0.86, 0.51, 0.77, 0.74, 1.6),
+    ("A10G", 24, 0.6, 70, 70, 32, 0.8, 0.8, 0.5, 0.77, 0.75, 1.8),
+    ("L4", 24, 0.3, 121, 242, 32, 0.5, 0.4, 0.4, 0.75, 0.75, 2.2),
+    ("L40S", 48, 0.864, 362, 733, 32, 0.626, 0.49, 0.46, 0.75, 0.75, 2.2),
+    ("RTX4090", 24, 1.008, 165.2, 330.3, 32, 0.995, 0.9, 0.81, 0.88, 0.92, 2.65),
+    ("RTXPRO6000", 96, 1.792, 503.8, 1007.6, 64, 0.78, 0.7, 0.43, 0.76, 0.83, 1.82),
+    ("H100", 80, 3.35, 989, 1979, 450, 0.83, 0.5, 0.51, 0.87, 0.87, 1.4),
+    ("H200", 141, 4.8, 989, 1979, 450, 0.82, 0.55, 0.51, 0.85, 0.82, 1.4),
+    ("B200", 180, 8.0, 2250, 4500, 900, 0.71, 0.47, 0.42, 0.84, 0.8, 1.4),
+    ("GB200", 186, 8.0, 2500, 5000, 900, 0.71, 0.48, 0.38, 0.87, 0.86, 1.4),
+    ("MI300X", 192, 5.3, 1307, 2615, 448, 0.5, 0.4, 0.3, 0.7, 0.7, 1.6),
+)
+
+
+def _accelerator(
     name: str,
-    *,
-    memory_gib: float,
+    gib: float,
     tb_per_s: float,
     bf16_tflops: float,
     fp8_tflops: float,
     link_gb_per_s: float,
     matmul: float,
+    fp8_matmul: float,
     attention: float,
-    weight_read: float = 0.82,
-    kv_read: float = 0.85,
-    mixed_kv_ratio: float = 1.6,
+    weight_read: float,
+    kv_read: float,
+    mixed_kv_ratio: float,
 ) -> Accelerator:
     return Accelerator(
         name=name,
-        memory_bytes=memory_gib * GIB,
+        memory_bytes=gib * GIB,
         memory_bytes_per_s=tb_per_s * TERA,
         bf16_flops_per_s=bf16_tflops * TERA,
         fp8_flops_per_s=fp8_tflops * TERA,
-        link_bytes_per_s=link_gb_per_s * 1e9,
+        link_bytes_per_s=link_gb_per_s * GIGA,
         matmul_efficiency=matmul,
+        fp8_matmul_efficiency=fp8_matmul,
         attention_efficiency=attention,
         weight_read_efficiency=weight_read,
         kv_read_efficiency=kv_read,
@@ -85,126 +109,7 @@ def _gpu(
     )
 
 
-_RTX4090 = _gpu(
-    "RTX4090",
-    memory_gib=24,
-    tb_per_s=1.008,
-    bf16_tflops=165.2,
-    fp8_tflops=330.3,
-    link_gb_per_s=32,
-    matmul=0.995,
-    attention=0.81,
-    weight_read=0.88,
-    kv_read=0.92,
-    mixed_kv_ratio=2.65,
-)
-_RTXPRO6000 = _gpu(
-    "RTXPRO6000",
-    memory_gib=96,
-    tb_per_s=1.792,
-    bf16_tflops=503.8,
-    fp8_tflops=1007.6,
-    link_gb_per_s=64,
-    matmul=0.78,
-    attention=0.43,
-    weight_read=0.76,
-    kv_read=0.83,
-    mixed_kv_ratio=1.82,
-)
-_A100_40 = _gpu(
-    "A100-40",
-    memory_gib=40,
-    tb_per_s=1.555,
-    bf16_tflops=312,
-    fp8_tflops=312,
-    link_gb_per_s=300,
-    matmul=0.8,
-    attention=0.6,
-)
-_H100 = _gpu(
-    "H100",
-    memory_gib=80,
-    tb_per_s=3.35,
-    bf16_tflops=989,
-    fp8_tflops=1979,
-    link_gb_per_s=450,
-    matmul=0.72,
-    attention=0.5,
-    mixed_kv_ratio=1.4,
-)
-_B200 = _gpu(
-    "B200",
-    memory_gib=180,
-    tb_per_s=8.0,
-    bf16_tflops=2250,
-    fp8_tflops=4500,
-    link_gb_per_s=900,
-    matmul=0.7,
-    attention=0.42,
-    mixed_kv_ratio=1.4,
-)
-_A10G = _gpu(
-    "A10G",
-    memory_gib=24,
-    tb_per_s=0.6,
-    bf16_tflops=70,
-    fp8_tflops=70,
-    link_gb_per_s=32,
-    matmul=0.8,
-    attention=0.6,
-)
-# The L4 (72 W) and the L40S (350 W) cannot hold their boost clocks in large matrix products.
-_L4 = _gpu(
-    "L4",
-    memory_gib=24,
-    tb_per_s=0.3,
-    bf16_tflops=121,
-    fp8_tflops=242,
-    link_gb_per_s=32,
-    matmul=0.5,
-    attention=0.4,
-    mixed_kv_ratio=2.2,
-)
-_L40S = _gpu(
-    "L40S",
-    memory_gib=48,
-    tb_per_s=0.864,
-    bf16_tflops=362,
-    fp8_tflops=733,
-    link_gb_per_s=32,
-    matmul=0.65,
-    attention=0.45,
-    mixed_kv_ratio=2.2,
-)
-_MI300X = _gpu(
-    "MI300X",
-    memory_gib=192,
-    tb_per_s=5.3,
-    bf16_tflops=1307,
-    fp8_tflops=2615,
-    link_gb_per_s=448,
-    matmul=0.5,
-    attention=0.3,
-    weight_read=0.7,
-    kv_read=0.7,
-)
-
-_ALL = (
-    _A100_40,
-    replace(_A100_40, name="A100-80", memory_bytes=80.0 * GIB, memory_bytes_per_s=2.039 * TERA),
-    _A10G,
-    _L4,
-    _L40S,
-    _RTX4090,
-    _RTXPRO6000,
-    _H100,
-    replace(_H100, name="H200", memory_bytes=141.0 * GIB, memory_bytes_per_s=4.8 * TERA),
-    _B200,
-    replace(_B200, name="GB200", memory_bytes=186.0 * GIB, bf16_flops_per_s=2500 * TERA, fp8_flops_per_s=5000 * TERA),
-    _MI300X,
-)
-
-ACCELERATORS: Mapping[str, Accelerator] = MappingProxyType({gpu.name: gpu for gpu in _ALL})
+ACCELERATORS: Mapping[str, Accelerator] = MappingProxyType({row[0]: _accelerator(*row) for row in _ROWS})
 
 _ALIASES = {"a100": "A100-80", "a10080gb": "A100-80", "a10040gb": "A100-40", "a10": "A10G"}
 _NOISE = (

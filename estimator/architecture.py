@@ -165,9 +165,9 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
     if isinstance(text, Mapping):
         config = {**{k: v for k, v in config.items() if k == "quantization_config"}, **text}
     reader = _Config(config, name)
-    layers = reader.count("num_hidden_layers")
-    heads = reader.count("num_attention_heads")
-    hidden = reader.count("hidden_size")
+    layers = reader.count("num_hidden_layers", least=1)
+    heads = reader.count("num_attention_heads", least=1)
+    hidden = reader.count("hidden_size", least=1)
     experts = reader.count("num_local_experts", "num_experts", "n_routed_experts", default=0)
     intermediate = reader.count("intermediate_size", default=0 if experts else None)
     moe_intermediate = reader.count("moe_intermediate_size", default=intermediate) if experts else 0
@@ -180,11 +180,11 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
         name=name,
         layers=layers,
         heads=heads,
-        kv_heads=reader.count("num_key_value_heads", default=heads),
+        kv_heads=reader.count("num_key_value_heads", default=heads, least=1),
         head_dim=reader.count("head_dim", default=hidden // heads),
         hidden=hidden,
         intermediate=intermediate,
-        vocab=reader.count("vocab_size"),
+        vocab=reader.count("vocab_size", least=1),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         experts=experts,
         experts_per_token=reader.count("num_experts_per_tok", "experts_per_token") if experts else 0,
@@ -207,13 +207,13 @@ class _Config:
     values: Mapping[str, Any]
     name: str
 
-    def count(self, *keys: str, default: int | None = None) -> int:
+    def count(self, *keys: str, default: int | None = None, least: int = 0) -> int:
         for key in keys:
             value = self.values.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{self.name}: {key} must be a non-negative integer, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{self.name}: {key} must be an integer of at least {least}, not {value!r}")
             return value
         if default is None:
             raise ValueError(f"{self.name}: {keys[0]} is missing")

@@ -156,7 +156,7 @@ class LengthModel:
         return shape.capped(float(cap))
 
     def remaining(self, route: Hashable, generated: int, max_output_tokens: int | None = None) -> float:
-        """Expected output tokens after `generated` ones, by the route's lengths beyond them. 0 at the cap, else 1 or more.
+        """Expected output tokens after `generated` ones, by the route's longer lengths. 0 at the cap, else 1 or more.
 
         Past every known length, a request is expected to go on for a tenth of what it has done.
         """

@@ -16,8 +16,8 @@ TILE_TOKENS = 256
 class StepModel:
     """Precomputed coefficients of one architecture on one replica: seconds over all layers.
 
-    Against vLLM kernels of Llama-3.1-8B on two GPUs (decision 0004), the median error of a step is 2 % for decode, 2-3 %
-    for prefill and 3-5 % for mixed ones; the 90th percentile is 11-14 %.
+    Against vLLM kernels of Llama-3.1-8B on two GPUs (decision 0004), a step's median error is 2 % for decode, 2-3 % for
+    prefill and 3-5 % for mixed batches; the 90th percentile is 11-14 %.
     """
 
     gpus: int
@@ -98,8 +98,10 @@ def step_model(architecture: Architecture, accelerator: Accelerator, *, tensor_p
         )
     arch, gpu, split = architecture, accelerator, tensor_parallel
     # Weights of 4 bits are unpacked to bf16 before they are multiplied; only 8-bit ones use the fp8 units.
-    flops = gpu.fp8_flops_per_s if arch.weight_bytes_per_param == 1.0 else gpu.bf16_flops_per_s
-    matmul = flops * gpu.matmul_efficiency * split
+    if arch.weight_bytes_per_param == 1.0:
+        matmul = gpu.fp8_flops_per_s * gpu.fp8_matmul_efficiency * split
+    else:
+        matmul = gpu.bf16_flops_per_s * gpu.matmul_efficiency * split
     read = gpu.memory_bytes_per_s * gpu.weight_read_efficiency * split
     weight_bytes = arch.weight_bytes_per_param
     pair_s = pair_flops(arch) / (gpu.bf16_flops_per_s * gpu.attention_efficiency * split)

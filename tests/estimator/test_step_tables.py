@@ -1,0 +1,47 @@
+"""The analytic step model against measured kernels. Prints its errors with `-s`; decision 0004 quotes them."""
+
+from collections import defaultdict
+from statistics import median, quantiles
+
+import pytest
+
+from estimator.accelerator import ACCELERATORS
+from estimator.step import step_model
+from estimator.work import kv_capacity_tokens, prefill_pairs
+from tests.estimator.shapes import LLAMA_8B
+from tests.estimator.tables import MeasuredStep, available, measured_steps
+
+
+def relative_errors(gpu: str) -> dict[str, list[float]]:
+    accelerator = ACCELERATORS[gpu]
+    model = step_model(LLAMA_8B, accelerator)
+    errors = defaultdict(list)
+
+    def error(step: MeasuredStep) -> float:
+        predicted_s = model.time_s(
+            prefill_tokens=step.prefill_tokens,
+            prefill_pairs=prefill_pairs(step.prefill_tokens, step.cached_tokens),
+            decode_sequences=step.decode_sequences,
+            decode_kv_tokens=step.decode_kv_tokens,
+        )
+        return predicted_s / step.time_s - 1
+
+    for step in measured_steps(gpu, kv_capacity_tokens=kv_capacity_tokens(LLAMA_8B, accelerator)):
+        errors[step.kind].append(error(step))
+    return errors
+
+
+@pytest.mark.parametrize("gpu", ["RTX4090", "RTXPRO6000"])
+def test_step_times_meet_the_measured_ones(gpu: str) -> None:
+    if not available(gpu):
+        pytest.skip(f"the measured tables of {gpu} are not on this machine")
+    errors = relative_errors(gpu)
+    bounds = {"decode": (0.03, 0.08), "prefill": (0.05, 0.18), "mixed": (0.06, 0.17)}
+    for kind, (median_bound, p90_bound) in bounds.items():
+        sizes = [abs(error) for error in errors[kind]]
+        p90 = quantiles(sizes, n=10)[-1]
+        print(f"{gpu} {kind}: {len(sizes)} steps, median {median(sizes):.3f}, p90 {p90:.3f}, max {max(sizes):.3f}")
+        assert median(sizes) <= median_bound, kind
+        assert p90 <= p90_bound, kind
+    everything = [error for kind in errors.values() for error in kind]
+    assert abs(median(everything)) <= 0.03
