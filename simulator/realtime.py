@@ -1,7 +1,7 @@
 """The engine in real time: one task steps it on an absolute schedule and wakes whoever waits for tokens."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 from simulator.engine import Engine
@@ -68,10 +68,17 @@ class Generation:
 class RealTimeEngine:
     """Submits, aborts and steps one `Engine`, whose seconds are `speed` times as short as real ones.
 
-    `clock` returns real seconds from any origin. All methods run on one event loop.
+    `clock` returns real seconds from any origin, `sleep` waits for some of them. All methods run on one event loop.
     """
 
-    def __init__(self, engine: Engine, *, speed: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        speed: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.engine = engine
         self.latencies = LatencyHistograms()
         self.finished = dict.fromkeys(FinishReason, 0)
@@ -80,6 +87,7 @@ class RealTimeEngine:
         self.stopped = False
         self._speed = speed
         self._clock = clock
+        self._sleep = sleep
         self._origin_s = clock()
         self._generations: dict[RequestId, Generation] = {}
         self._submitted = asyncio.Event()
@@ -121,7 +129,7 @@ class RealTimeEngine:
             result = self.engine.step(at_s)
             at_s = result.ended_at_s
             # Sleeping to an instant of the schedule, not for a duration: what one step overslept does not add up.
-            await asyncio.sleep(max(0.0, (at_s - self._now_s()) / self._speed))
+            await self._sleep(max(0.0, (at_s - self._now_s()) / self._speed))
             self.lag_s = max(0.0, (self._now_s() - at_s) / self._speed)
             if self.lag_s > MAX_LAG_S:
                 at_s = self._now_s() - MAX_LAG_S * self._speed
