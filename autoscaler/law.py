@@ -74,7 +74,7 @@ def _kv_need(work: Work, before: int, settings: AutoscalerSettings) -> StepRecor
         name=StepName.KV_NEED,
         before=before,
         after=max(before, need),
-        reason=f"{work.kv_tokens} KV tokens, {settings.kv_fill_ratio:.0%} of {settings.kv_capacity_tokens} each: {need}",
+        reason=f"{work.kv_tokens} KV tokens, at {settings.kv_fill_ratio:.0%} of {settings.kv_capacity_tokens}: {need}",
     )
 
 

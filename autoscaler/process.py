@@ -140,7 +140,7 @@ class ProcessScaler:
             self._http = None
 
     def _shrink(self, surplus: int, view: PoolView | None, now_s: float) -> None:
-        starting = sorted(self._in(ReplicaState.STARTING), key=_created_at_s, reverse=True)
+        starting = self._in(ReplicaState.STARTING)[::-1]
         for replica in starting[:surplus]:
             self._remove(replica, "no longer needed before it was ready")
         surplus -= len(starting[:surplus])
@@ -225,14 +225,11 @@ class ProcessScaler:
         return [replica for replica in self._replicas if replica.record.state is state]
 
 
-def remaining_gpu_s(view: PoolView, name: ReplicaName) -> float:
-    """Work in flight on a replica, over all workers."""
-    shares = (seen.report.running.get(name) for seen in view.reports)
-    return sum(share.remaining_gpu_s for share in shares if share is not None)
-
-
-def _created_at_s(replica: LocalReplica) -> float:
-    return replica.record.created_at_s
+def remaining_work(view: PoolView, name: ReplicaName) -> tuple[float, int]:
+    """GPU-seconds and requests in flight on a replica, over all workers: the less, the better to drain."""
+    running = (seen.report.running.get(name) for seen in view.reports)
+    shares = [share for share in running if share is not None]
+    return sum(share.remaining_gpu_s for share in shares), sum(share.in_flight for share in shares)
 
 
 def _drain_began_at_s(replica: LocalReplica) -> float:
