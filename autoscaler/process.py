@@ -146,13 +146,16 @@ class ProcessScaler:
         surplus -= len(starting[:surplus])
         if surplus == 0 or view is None:
             return
-        ready = sorted(self._in(ReplicaState.READY), key=_created_at_s, reverse=True)
-        ready.sort(key=lambda replica: remaining_gpu_s(view, replica.record.name))
-        for replica in ready[:surplus]:
+        newest_first = self._in(ReplicaState.READY)[::-1]
+        for replica in sorted(newest_first, key=lambda replica: remaining_work(view, replica.record.name))[:surplus]:
             replica.mark_draining(drain.begin(view, now_s))
-            left_s = remaining_gpu_s(view, replica.record.name)
+            gpu_s, in_flight = remaining_work(view, replica.record.name)
             _log.info(
-                "replica draining", pool=self._pool, replica=replica.record.name, remaining_gpu_s=round(left_s, 3)
+                "replica draining",
+                pool=self._pool,
+                replica=replica.record.name,
+                remaining_gpu_s=round(gpu_s, 3),
+                in_flight=in_flight,
             )
 
     async def _start(self, now_s: float) -> None:
