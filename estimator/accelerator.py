@@ -61,8 +61,8 @@ class Accelerator:
                 raise ValueError(f"{self.name}: {field} must not be negative")
 
 
-# Name; GiB; TB/s; bf16 and fp8 TFLOP/s; link GB/s; efficiencies of bf16 and fp8 matrix products, of attention, of weight
-# and of KV reads; mixed KV ratio. The L4 (72 W) and the L40S (350 W) cannot hold their boost clocks in large products.
+# Name; GiB; TB/s; bf16 and fp8 TFLOP/s; link GB/s; efficiencies of bf16 and fp8 matrix products, of attention, of
+# weight reads and of KV reads; mixed KV ratio. The L4 (72 W) and the L40S (350 W) do not hold their boost clocks.
 _ROWS = (
     ("A100-40", 40, 1.555, 312, 312, 300, 0.86, 0.86, 0.51, 0.77, 0.74, 1.6),
     ("A100-80", 80, 2.039, 312, 312, 300, 0.86, 0.86, 0.51, 0.77, 0.74, 1.6),

@@ -33,6 +33,8 @@ class OutputLength:
     mean: float
     p50: float
     p90: float
+    mean_square: float = 0.0
+    """Mean of the squared length, which KV reads grow with. 0 when it is not known: then `mean` squared stands in."""
 
 
 def _bin(tokens: float) -> int:
@@ -76,20 +78,23 @@ def _shares(histogram: _Histogram, prior: Sequence[float]) -> list[float]:
 class _Shape:
     """A distribution, summed up so that a prediction under any cap costs a constant number of operations."""
 
-    __slots__ = ("p50", "p90", "share_below", "tokens_below")
+    __slots__ = ("p50", "p90", "share_below", "squares_below", "tokens_below")
 
     def __init__(self, shares: Sequence[float]) -> None:
         """`shares` over the bins sum to 1. Element i of the running sums covers the bins before i."""
         self.share_below = (0.0, *accumulate(shares))
         self.tokens_below = (0.0, *accumulate(share * center for share, center in zip(shares, _CENTERS, strict=True)))
+        self.squares_below = (0.0, *accumulate(share * c * c for share, c in zip(shares, _CENTERS, strict=True)))
         self.p50 = self._quantile(0.5)
         self.p90 = self._quantile(0.9)
 
     def capped(self, cap: float) -> OutputLength:
         """Mean and quantiles of `min(length, cap)`."""
         index = _bins_up_to(cap)
-        mean = self.tokens_below[index] + cap * max(0.0, 1.0 - self.share_below[index])
-        return OutputLength(max(1.0, min(mean, cap)), min(self.p50, cap), min(self.p90, cap))
+        capped_share = max(0.0, 1.0 - self.share_below[index])
+        mean = max(1.0, min(cap, self.tokens_below[index] + cap * capped_share))
+        mean_square = max(mean * mean, self.squares_below[index] + cap * cap * capped_share)
+        return OutputLength(mean, min(self.p50, cap), min(self.p90, cap), mean_square)
 
     def beyond(self, generated: float, cap: float) -> float | None:
         """Mean of `min(length, cap) - generated` over lengths above `generated`; `None` when there are none."""

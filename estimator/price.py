@@ -6,6 +6,7 @@ What a request reads or computes alone (its attention pairs, its KV reads) is it
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
@@ -60,14 +61,15 @@ class Price:
     def weigh(self, *, input_tokens: int, output: OutputLength, cached_tokens: int = 0) -> Weight:
         """The expected weight of a request whose output length is a prediction.
 
-        `cached_tokens` beyond the input count as the whole input. Seconds are for the mean output. KV reads take the
-        square of the mean for the mean of the square, which for chat leaves out about 15 % of them.
+        `cached_tokens` beyond the input count as the whole input.
         """
-        return self._weight(input_tokens, cached_tokens, output.mean, output.p50, output.p90)
+        mean_square = output.mean_square or output.mean * output.mean
+        return self._weight(input_tokens, cached_tokens, output.mean, mean_square, output.p50, output.p90)
 
     def used(self, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> Weight:
         """The weight of a request that has ended, by the same formula at its known output length."""
-        return self._weight(input_tokens, cached_tokens, output_tokens, output_tokens, output_tokens)
+        tokens = float(output_tokens)
+        return self._weight(input_tokens, cached_tokens, tokens, tokens * tokens, tokens, tokens)
 
     def prefill_s(self, *, input_tokens: int, cached_tokens: int = 0) -> float:
         """Seconds of the prefill alone: what a pick compares between replicas with different prefix hits."""
@@ -80,21 +82,28 @@ class Price:
             seconds += min(pairs, float(new * self.window_tokens)) * self.window_pair_s
         return seconds
 
-    def decode_kv_s(self, *, input_tokens: int, output_tokens: float) -> float:
-        """Seconds of reading a request's own KV over its decode. The first output token comes from the prefill."""
+    def decode_kv_s(self, *, input_tokens: int, output_tokens: float, mean_square: float | None = None) -> float:
+        """Seconds of reading a request's own KV over its decode. The first output token comes from the prefill.
+
+        `mean_square` is that of an uncertain `output_tokens`; the square of a certain one. Step i reads the input and i
+        output tokens, so the sum over the steps is `(O - 1) * input + (O^2 - O) / 2`.
+        """
         steps = output_tokens - 1.0
         if steps <= 0.0:
             return 0.0
-        context = input_tokens + 0.5 * output_tokens
-        seconds = steps * context * self.kv_read_s_per_token
+        square = output_tokens * output_tokens if mean_square is None else mean_square
+        reads = steps * input_tokens + 0.5 * (square - output_tokens)
+        seconds = reads * self.kv_read_s_per_token
         if self.window_tokens:
-            seconds += steps * min(context, float(self.window_tokens)) * self.window_kv_read_s_per_token
+            seconds += min(reads, steps * self.window_tokens) * self.window_kv_read_s_per_token
         return seconds
 
-    def _weight(self, input_tokens: int, cached_tokens: int, mean: float, p50: float, p90: float) -> Weight:
+    def _weight(
+        self, input_tokens: int, cached_tokens: int, mean: float, mean_square: float, p50: float, p90: float
+    ) -> Weight:
         cached_tokens = min(cached_tokens, input_tokens)
         prefill_s = self.prefill_s(input_tokens=input_tokens, cached_tokens=cached_tokens)
-        kv_s = self.decode_kv_s(input_tokens=input_tokens, output_tokens=mean)
+        kv_s = self.decode_kv_s(input_tokens=input_tokens, output_tokens=mean, mean_square=mean_square)
         decode_s = kv_s + (mean - 1.0) * self.decode_token_s if mean > 1.0 else 0.0
         return Weight(
             prefill_s,
@@ -102,7 +111,7 @@ class Price:
             kv_s,
             input_tokens,
             cached_tokens,
-            input_tokens + int(p90 + 0.999999),
+            input_tokens + ceil(p90),
             p50,
             p90,
             (prefill_s + decode_s) * self.gpus,
