@@ -12,6 +12,7 @@ from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
 from estimator.length import OutputLength
 from estimator.step import StepModel, step_model
+from estimator.work import kv_capacity_tokens
 
 
 class WeightSource(StrEnum):
@@ -128,8 +129,17 @@ def analytic_price(
     prefill_chunk_tokens: int = 2048,
     mean_context_tokens: int = 1024,
     mean_output_tokens: int = 256,
+    kv_tokens: int | None = None,
 ) -> Price:
-    """The price from the analytic step model. See `price_from_step` for the arguments."""
+    """The price from the analytic step model. See `price_from_step` for the mix.
+
+    The planning batch is lowered to what `kv_tokens` (by default what the GPUs leave) can hold: a replica never runs
+    at a batch beyond that, and prices for one would be too low.
+    """
+    if kv_tokens is None:
+        kv_tokens = kv_capacity_tokens(architecture, accelerator, tensor_parallel)
+    if kv_tokens > 0 and planning_batch > 1:
+        planning_batch = max(1, min(planning_batch, kv_tokens // max(1, mean_context_tokens + mean_output_tokens // 2)))
     return price_from_step(
         step_model(architecture, accelerator, tensor_parallel=tensor_parallel),
         source=WeightSource.ANALYTIC,

@@ -8,7 +8,7 @@ from estimator.accelerator import ACCELERATORS, Accelerator
 from estimator.architecture import Architecture
 from estimator.length import OutputLength
 from estimator.models import MODELS
-from estimator.price import Price, WeightSource, analytic_price
+from estimator.price import Price, WeightSource, analytic_price, price_from_step
 from estimator.step import step_model
 from estimator.work import prefill_pairs
 from tests.estimator.shapes import L40S, LLAMA_8B, accelerators, models
@@ -52,15 +52,15 @@ def test_weights_of_the_planning_mix_add_up_to_its_busy_time(
     chunks = batch * input_tokens / chunk
     assume(1 <= chunks <= output_tokens)
     context = input_tokens + output_tokens // 2
-    price = analytic_price(
-        model,
-        gpu,
+    step = step_model(model, gpu)
+    price = price_from_step(
+        step,
+        source=WeightSource.ANALYTIC,
         planning_batch=batch,
         prefill_chunk_tokens=chunk,
         mean_context_tokens=context,
         mean_output_tokens=output_tokens,
     )
-    step = step_model(model, gpu)
     pairs = prefill_pairs(input_tokens) * batch / chunks
     decodes = {"decode_sequences": batch, "decode_kv_tokens": batch * context}
     mixed_s = step.time_s(prefill_tokens=chunk, prefill_pairs=pairs, **decodes)
@@ -80,6 +80,12 @@ def test_away_from_the_planning_batch_the_weights_stay_near_the_busy_time(batch:
     attributed_s = batch * (price.decode_token_s + 1024 * price.kv_read_s_per_token)
     assert attributed_s / busy_s == pytest.approx(batch / 48, rel=0.35)
     assert (attributed_s < busy_s) == (batch < 48)
+
+
+def test_a_planning_batch_beyond_the_kv_cache_is_lowered_to_what_fits() -> None:
+    fits = analytic_price(LLAMA_8B, L40S, planning_batch=10, kv_tokens=11_520)
+    assert analytic_price(LLAMA_8B, L40S, planning_batch=200, kv_tokens=11_520) == fits
+    assert analytic_price(LLAMA_8B, L40S, planning_batch=200, kv_tokens=100).decode_token_s > fits.decode_token_s
 
 
 @given(price=prices(), input_tokens=inputs, cached=inputs, output=outputs)
