@@ -14,8 +14,10 @@ class Keys:
     __slots__ = ("_by_digest", "_open")
 
     def __init__(self, tenants: Iterable[TenantSettings]) -> None:
-        self._by_digest = {bytes.fromhex(digest): tenant.name for tenant in tenants for digest in tenant.key_sha256}
-        self._open = not self._by_digest
+        known = list(tenants)
+        # A tenant without a key locks everybody out rather than letting everybody in.
+        self._open = not known
+        self._by_digest = {bytes.fromhex(digest): tenant.name for tenant in known for digest in tenant.key_sha256}
 
     def tenant_of(self, authorization: bytes | None) -> str | None:
         """The tenant of an `Authorization` value (`Bearer KEY`), or `None` when it names nobody."""
