@@ -35,8 +35,11 @@ def sent(breaker: Breaker) -> Breaker:
 def failed(breaker: Breaker, now_s: float, *, unreachable: bool) -> Breaker:
     """After a failure. An unreachable replica opens at once, others after five failures in a row.
 
-    The open period doubles from 0.5 s to 10 s, so that a replica that is coming back is tried within seconds.
+    The open period doubles from 0.5 s to 10 s, so that a replica that is coming back is tried within seconds. A
+    failure while it is open changes nothing: that request was under way, and ten of them are one event.
     """
+    if now_s < breaker.open_until_s:
+        return breaker
     failures = breaker.failures + 1
     if not (unreachable or breaker.open_until_s > 0.0 or failures >= FAILURES_TO_OPEN):
         return replace(breaker, failures=failures)
