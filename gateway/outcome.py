@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 import msgspec
 
@@ -111,7 +112,7 @@ def error_response(refusal: Refusal, *, request_id: bytes, keep_alive: bool) -> 
         f"x-weighbridge-outcome: {refusal.outcome.value}",
     ]
     if refusal.retry_after_s is not None:
-        lines.append(f"retry-after: {max(1, round(refusal.retry_after_s + 0.5))}")
+        lines.append(f"retry-after: {max(1, ceil(refusal.retry_after_s))}")
     if request_id:
         lines.append(f"x-request-id: {request_id.decode('latin-1')}")
     if answer.status == 401:
