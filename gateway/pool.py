@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from backlog.records import PoolView, ReplicaName, ReplicaShare, ReplicaState, WorkerId, WorkerReport
 from estimator.length import LengthModel, OutputLength
 from estimator.price import Weight
-from estimator.tokens import TokenRatio
+from estimator.tokens import TextSize, TokenRatio
 from gateway import ledger, pick
 from gateway.openai import Endpoint, ParsedRequest
 from gateway.outcome import Outcome, Refusal
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
 NO_OUTPUT = OutputLength(mean=0.0, p50=0.0, p90=0.0)
+NO_TEXT = TextSize(ascii_chars=0)
 URGENT_PREFILL_S = 0.1
 """A request that adds more prefill than this is published at once: another gateway must not pick the same replica."""
 
@@ -68,7 +69,9 @@ class Pool:
 
     def weigh(self, request: ParsedRequest, route: tuple[object, ...]) -> Weight:
         """The request's weight from its size and what its route has shown so far."""
-        input_tokens = request.known_tokens + self._ratios[request.endpoint].estimate(request.size)
+        input_tokens = request.known_tokens
+        if request.size != NO_TEXT or input_tokens == 0:
+            input_tokens += self._ratios[request.endpoint].estimate(request.size)
         if request.choices == 0:
             return self.price.weigh(input_tokens=input_tokens, output=NO_OUTPUT)
         output = self._lengths.predict(route, request.max_output_tokens)
@@ -119,6 +122,9 @@ class Pool:
             if replica.ledger.release_silent(now_s):
                 self.changed = True
         for seat in self.room.expired(now_s):
+            if not seat.taken:
+                # The one that left before it made room, and this one was sent after all.
+                continue
             self.room.leave(seat)
             self.changed = True
             seat.guest.expire(self.full_refusal(Outcome.WAIT_EXPIRED, now_s))
