@@ -54,7 +54,7 @@ class Head:
                 raise Refusal(Outcome.BAD_FRAMING, "more than one authorization header")
             self.authorization = value
         elif key == b"expect":
-            self.expects_continue = value.lower() == b"100-continue"
+            self.expects_continue = value.strip().lower() == b"100-continue"
         elif key == b"upgrade":
             self.upgrades = True
         elif key == b"x-request-id":
@@ -66,10 +66,12 @@ class Head:
     def _take_length(self, value: bytes, limits: Limits) -> None:
         if self.chunked or self.length is not None:
             raise Refusal(Outcome.BAD_FRAMING, "content-length must appear once, without transfer-encoding")
+        value = value.strip(b" \t")
         if not value.isdigit():
             raise Refusal(Outcome.BAD_FRAMING, "content-length must be a whole number")
-        self.length = int(value)
-        if self.length > limits.max_body_bytes:
+        # Python refuses to read a number of thousands of digits.
+        self.length = int(value[-18:])
+        if len(value) > 18 or self.length > limits.max_body_bytes:
             raise too_large(limits)
 
     def payload(self, body: bytes) -> bytes:
