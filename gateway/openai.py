@@ -22,6 +22,9 @@ class Endpoint(StrEnum):
 
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Choices = Annotated[int, msgspec.Meta(ge=1, le=16384)]
+"""vLLM takes no more by default."""
+_ABSENT = msgspec.Raw()
 _Tokens = list[int]
 _Text = str | list[Any]
 
@@ -44,14 +47,14 @@ class _Generation(msgspec.Struct, kw_only=True, gc=False):
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _Positive | None = None
-    n: _Positive | None = None
+    n: _Choices | None = None
 
 
 class _Chat(_Generation, kw_only=True, gc=False):
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     max_completion_tokens: _Positive | None = None
-    tools: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tools: msgspec.Raw = _ABSENT
+    response_format: msgspec.Raw = _ABSENT
 
 
 class _Completion(_Generation, kw_only=True, gc=False):
@@ -86,6 +89,7 @@ _chat = msgspec.json.Decoder(_Chat)
 _completion = msgspec.json.Decoder(_Completion)
 _embeddings = msgspec.json.Decoder(_Embeddings)
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
 def parse(endpoint: Endpoint, body: bytes) -> ParsedRequest:
@@ -99,6 +103,8 @@ def parse(endpoint: Endpoint, body: bytes) -> ParsedRequest:
     except msgspec.ValidationError as error:
         detail = str(error)
         raise Refusal(Outcome.BAD_REQUEST, detail, param=_field(detail)) from None
+    except RecursionError:
+        raise Refusal(Outcome.BAD_REQUEST, "the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(Outcome.BAD_REQUEST, f"the body is not valid JSON: {error}") from None
 
@@ -127,9 +133,8 @@ def _from_chat(body: _Chat) -> ParsedRequest:
                 plain = len(text.encode("ascii", "ignore"))
                 ascii_chars += plain
                 wide_chars += len(text) - plain
-    if body.tools is not None:
-        # Tool schemas are rendered into the prompt by the chat template.
-        ascii_chars += len(bytes(body.tools))
+    # Tool schemas are rendered into the prompt by the chat template.
+    ascii_chars += _given(body.tools)
     first = body.messages[0]
     system = hash(first.content) if first.role in ("system", "developer") and isinstance(first.content, str) else 0
     cap = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -142,7 +147,7 @@ def _from_chat(body: _Chat) -> ParsedRequest:
         choices=body.n or 1,
         size=TextSize(ascii_chars=ascii_chars, wide_chars=wide_chars, messages=len(body.messages)),
         known_tokens=0,
-        shape=("chat", system, body.tools is not None, body.response_format is not None, _bucket(cap)),
+        shape=("chat", system, _given(body.tools) > 0, _given(body.response_format) > 0, _bucket(cap)),
     )
 
 
@@ -187,7 +192,7 @@ def _measure(field: str, value: str | list[Any]) -> tuple[TextSize, int]:
             wide_chars += len(item) - plain
         elif isinstance(item, int) and not isinstance(item, bool):
             known += 1
-        elif isinstance(item, list) and all(isinstance(token, int) for token in item):
+        elif isinstance(item, list) and all(type(token) is int for token in item):
             known += len(item)
         else:
             detail = f"Expected `str`, token ids, or a list of them, got `{type(item).__name__}` - at `$.{field}`"
@@ -195,6 +200,12 @@ def _measure(field: str, value: str | list[Any]) -> tuple[TextSize, int]:
     if not items:
         raise Refusal(Outcome.BAD_REQUEST, f"Expected a non-empty value - at `$.{field}`", param=field)
     return TextSize(ascii_chars=ascii_chars, wide_chars=wide_chars, messages=0), known
+
+
+def _given(value: msgspec.Raw) -> int:
+    """The bytes of an optional value; 0 when it is absent or null."""
+    text = bytes(value)
+    return 0 if text == b"null" else len(text)
 
 
 def _bucket(cap: int | None) -> int:
@@ -208,8 +219,8 @@ def rewrite(body: bytes, *, model: str | None, include_usage: bool) -> bytes:
     if model is not None:
         fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if include_usage:
-        options: dict[str, Any] = msgspec.json.decode(fields.get("stream_options", b"null")) or {}
-        options["include_usage"] = True
+        options = _raw_options.decode(fields.get("stream_options", b"null")) or {}
+        options["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)
 
