@@ -18,8 +18,8 @@ class Replica:
     """Gives out connections and remembers whether the replica answers. `state` is the scaler's word."""
 
     __slots__ = (
-        "_dials", "_host", "_port", "_tls", "base_path", "breaker", "head", "idle", "ledger", "name", "open", "state",
-        "url",
+        "_closed", "_dials", "_host", "_port", "_tls", "base_path", "breaker", "head", "idle", "ledger", "name", "open",
+        "state", "url",
     )  # fmt: skip
 
     def __init__(self, *, name: str, url: str, api_key: str | None, gpus: int, state: ReplicaState) -> None:
@@ -40,6 +40,7 @@ class Replica:
         self.breaker = breaker.CLOSED
         self.idle: deque[ReplicaConnection] = deque()
         self.open: set[ReplicaConnection] = set()
+        self._closed = False
         self._dials: set[asyncio.Task[None]] = set()
 
     def usable(self, now_s: float) -> bool:
@@ -88,8 +89,8 @@ class Replica:
         connected(connection)
 
     def keeps(self, connection: ReplicaConnection) -> bool:
-        """Take back a connection whose response is complete; `False` when enough are idle already."""
-        if len(self.idle) >= MOST_IDLE:
+        """Take back a connection whose response is complete; `False` when it is not wanted any more."""
+        if self._closed or len(self.idle) >= MOST_IDLE:
             return False
         self.idle.append(connection)
         return True
@@ -101,9 +102,8 @@ class Replica:
             self.idle.remove(connection)
 
     def close(self) -> None:
-        """Close what is idle and stop dialing; busy connections end with their requests."""
-        for task in list(self._dials):
-            task.cancel()
+        """Close what is idle, keep nothing from now on. Requests that are dialing or running go on to their end."""
+        self._closed = True
         for connection in list(self.idle):
             if connection.transport is not None:
                 connection.transport.close()
