@@ -69,11 +69,12 @@ def limit_down(before: int, present: int, last_down_age_s: float | None, setting
 
 
 def limit_up(before: int, present: int, added: int, settings: AutoscalerSettings) -> StepRecord:
-    """At most `up_max` replicas more per `up_period_s`; `added` were added in the period so far."""
+    """At most `up_max` replicas more per `up_period_s`; `added` were added in the period so far. The first is free."""
     if settings.up_max is None or before <= present:
         reason = "no limit" if settings.up_max is None else "not scaling up"
         return StepRecord(name=StepName.UP_RATE, before=before, after=before, reason=reason)
-    after = min(before, present + max(0, settings.up_max - added))
+    allowed = max(1 if present == 0 else 0, settings.up_max - added)
+    after = min(before, present + allowed)
     reason = f"at most {settings.up_max} more per {settings.up_period_s:.0f} s, {added} so far"
     return StepRecord(name=StepName.UP_RATE, before=before, after=after, reason=reason)
 

@@ -32,8 +32,10 @@ async def run_autoscaler(
     scaler: Scaler,
     calibrator: Calibrator | None = None,
 ) -> None:
-    """Scale one pool until `stop_event`, then stop all that the scaler started. Raises ValueError for a scaler of the
-    wrong mode."""
+    """Scale one pool until `stop_event`, then stop all that the scaler started.
+
+    Raises ValueError when `scaler` and `settings` disagree about being advisory.
+    """
     loop = Autoscaler(settings, backlog, clock, scaler=scaler, calibrator=calibrator or SloCalibrator(settings))
     await loop.run(stop_event)
 
@@ -98,8 +100,9 @@ class Autoscaler:
     def _is_due(self, view: PoolView | None, now_s: float) -> bool:
         if self._decided_at_s is None or not 0 <= now_s - self._decided_at_s < self._settings.polling_s:
             return True
-        waiting = view is not None and any(seen.report.waiting > 0 for seen in view.reports)
-        return waiting and self._scaler.fleet().desired == 0
+        if view is None or self._scaler.fleet().desired > 0:
+            return False
+        return any(seen.report.waiting > 0 and seen.age_s <= self._settings.stale_after_s for seen in view.reports)
 
     async def _decide(self, view: PoolView | None, now_s: float) -> None:
         self._decided_at_s = now_s

@@ -107,6 +107,11 @@ def test_rate_limited_additions_within_the_period_add_up() -> None:
     assert once(observation(2, load=7.0), state, settings(up_max=2)).desired == 3
 
 
+def test_the_rate_limit_never_keeps_a_pool_at_zero() -> None:
+    state = warm(ups=(Mark(at_s=NOW_S - 30, replicas=2),))
+    assert once(observation(0, load=7.0, waiting=3), state, settings(min_replicas=0, up_max=2)).desired == 1
+
+
 def test_the_recommendation_is_what_was_wanted_before_constraints() -> None:
     decision = once(observation(5, load=2.0))
     assert (decision.recommended, decision.desired) == (3, 4)
