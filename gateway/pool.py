@@ -77,7 +77,10 @@ class Pool:
         output = self._lengths.predict(route, request.max_output_tokens)
         if request.choices > 1:
             many = request.choices
-            output = OutputLength(mean=output.mean * many, p50=output.p50 * many, p90=output.p90 * many)
+            # Each choice reads its own KV, so the squares add up; the input is held once.
+            output = OutputLength(
+                output.mean * many, output.p50 * many, output.p90 * many, mean_square=output.mean_square * many
+            )
         return self.price.weigh(input_tokens=input_tokens, output=output)
 
     def learn(self, request: ParsedRequest, route: tuple[object, ...], input_tokens: int, output_tokens: int) -> None:
