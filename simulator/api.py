@@ -19,6 +19,8 @@ OUTPUT_SIGMA = 0.98
 COMPLETION_DEFAULT_TOKENS = 16
 """`max_tokens` of a text completion that names none, as OpenAI and vLLM have it."""
 
+MAX_DIMENSIONS = 8192
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Body = TypeVar("Body", bound="ModelBody")
@@ -90,7 +92,7 @@ class CompletionBody(GenerationBody, kw_only=True):
 class EmbeddingBody(ModelBody, kw_only=True):
     input: str | list[str | int | list[int]]
     encoding_format: str | None = "float"
-    dimensions: Positive | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ def parse(body: bytes, kind: type[Body]) -> Body:
         missing = re.search(r"missing required field `(\w+)`", text)
         path = [part for part in (at and at[1], missing and missing[1]) if part]
         raise bad_request(text.replace("`$.", "`"), ".".join(path) or None) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise bad_request(f"The body is not JSON: {error}", None) from None
 
 

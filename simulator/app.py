@@ -10,7 +10,7 @@ from uuid import uuid4
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -114,7 +114,7 @@ class ModelApp:
                 Route("/health", self.health, methods=["GET"]),
                 Route("/metrics", self.metrics, methods=["GET"]),
             ],
-            exception_handlers={ApiError: _refuse, HTTPException: _refuse},
+            exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _ignore},
         )
 
     async def chat(self, request: Request) -> Response:
@@ -200,6 +200,9 @@ class ModelApp:
             raise api.unavailable("The model is loading.")
 
     def _submit(self, request_id: str, prompt: Prompt, plan: api.Plan, field: str) -> Generation:
+        if self._realtime.stopped:
+            # It may have stopped while the body was read.
+            raise api.unavailable("The server is stopping.")
         engine_request = EngineRequest(
             request_id=RequestId(request_id),
             input_tokens=prompt.tokens,
@@ -236,3 +239,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
         error = ApiError(error.status_code, "NotFoundError", error.detail)
     assert isinstance(error, ApiError)
     return Response(error.body(), status_code=error.status, media_type=JSON)
+
+
+async def _ignore(request: Request, error: Exception) -> Response:
+    """The client left before its body was complete: nobody reads this."""
+    return Response(status_code=400)

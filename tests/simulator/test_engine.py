@@ -91,6 +91,17 @@ def test_when_blocks_run_out_the_youngest_is_preempted_and_later_computed_again(
     assert (subject.totals.input_tokens, subject.totals.output_tokens) == (62, 20)
 
 
+def test_a_preempted_request_goes_before_those_that_wait() -> None:
+    subject = engine(kv_tokens=64, max_sequences=2)
+    for name, tokens in (("old", 31), ("young", 31), ("third", 1)):
+        subject.submit(request(name, tokens, 10), 0.0)
+    results = run_to_end(subject)
+    finished = {str(done.request_id): done for result in results for done in result.completions}
+    # There is room for the third while the young one is out, but it stays behind it.
+    assert finished["third"].scheduled_at_s >= finished["old"].finished_at_s
+    assert subject.totals.preemptions == 1
+
+
 def test_a_preempted_request_gets_no_second_first_token() -> None:
     subject = engine(kv_tokens=64)
     subject.submit(request("old", 31, 10), 0.0)

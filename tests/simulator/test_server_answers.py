@@ -131,6 +131,8 @@ async def test_input_that_the_prefix_cache_holds_is_reported() -> None:
         pytest.param("completions", {}, "prompt", id="no prompt"),
         pytest.param("embeddings", {"input": []}, "input", id="nothing to embed"),
         pytest.param("embeddings", {"input": ["a", ""]}, "input", id="an empty input"),
+        pytest.param("embeddings", {"input": "a", "dimensions": 10**9}, "dimensions", id="too many dimensions"),
+        pytest.param("embeddings", {"input": [1, "a"]}, "input", id="ids and texts"),
         pytest.param("embeddings", {"input": "a", "encoding_format": "int8"}, "encoding_format", id="unknown format"),
     ],
 )
@@ -145,10 +147,13 @@ async def test_bad_requests_name_the_field(path: str, change: dict[str, Any], fi
     assert (answer["error"]["type"], answer["error"]["code"]) == ("BadRequestError", 400)
 
 
-async def test_a_body_that_is_not_json_is_a_bad_request() -> None:
-    async with running() as client, client.http.post(client.serving.url + "/v1/completions", data=b"{") as response:
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b'{"model": "\xff"}', b"[" * 100_000], ids=["empty", "cut", "bytes", "utf-8", "deep"]
+)
+async def test_a_body_that_is_not_json_is_a_bad_request(body: bytes) -> None:
+    async with running() as client, client.http.post(client.serving.url + "/v1/completions", data=body) as response:
         assert response.status == 400
-        assert "not JSON" in (await response.json())["error"]["message"]
+        assert (await response.json())["error"]["message"]
 
 
 async def test_an_unknown_model_or_path_is_not_found() -> None:

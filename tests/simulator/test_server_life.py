@@ -41,6 +41,17 @@ async def test_a_client_that_goes_away_frees_its_kv_blocks_at_once(stream: bool)
         assert (await client.answer("/v1/chat/completions", chat(max_tokens=1)))[0] == 200
 
 
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as client:
+        _, writer = await asyncio.open_connection("127.0.0.1", client.serving.port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert (await client.answer("/v1/chat/completions", chat(max_tokens=1)))[0] == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_when_the_queue_is_full_the_next_request_gets_503_and_one_that_left_makes_room() -> None:
     async with running(settings(max_sequences=1, max_waiting=1)) as client:
         engine = client.serving.realtime.engine
