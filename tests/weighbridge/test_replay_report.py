@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -32,6 +32,7 @@ TRANSCRIPT = (
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, len(TRANSCRIPT) - 1), max_size=40))
 def test_a_stream_reads_the_same_in_any_chunking(cuts: list[int]) -> None:
     reader = StreamReader()
@@ -160,6 +161,7 @@ def test_a_status_body_that_is_no_object_is_no_sample(body: bytes) -> None:
     assert read_status(body, at_s=0) is None
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
 def test_a_status_field_of_any_type_never_fails(value: Any) -> None:
     for name in STATUS["pools"]["llama"]:  # type: ignore[index]
@@ -174,6 +176,7 @@ def test_derived_times_count_from_the_send() -> None:
     assert record(used_output_tokens=None, token_events=3).tpot_s == pytest.approx(0.5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
 def test_percentiles_are_values_that_occurred_in_rising_order(values: list[float]) -> None:
     found = percentiles([*values, None])
@@ -215,6 +218,14 @@ def test_predicted_and_used_gpu_seconds_cover_the_same_requests() -> None:
     assert work.error_ratio is not None
     assert work.error_ratio.p50 == pytest.approx(0.75)
     assert work.gateway_used_gpu_s == 2.5
+
+
+def test_reserved_gpu_seconds_count_every_replica_that_existed() -> None:
+    replicas = [{"state": "starting"}, {"state": "draining"}]
+    samples = (sample(0.0, replicas=replicas), sample(2.0, replicas=[]), sample(5.0))
+    # Three replicas for 2 s and one for 3 s, two GPUs each.
+    assert summarize(replayed(samples=samples), Slo()).work.reserved_gpu_s == 18.0
+    assert summarize(replayed(samples=(sample(0.0, replicas=None), sample(1.0))), Slo()).work.reserved_gpu_s is None
 
 
 def test_without_a_price_used_gpu_seconds_are_unknown() -> None:
@@ -262,7 +273,14 @@ def test_the_table_names_what_is_unknown_and_the_json_holds_everything(tmp_path:
         console.print(table_of(bare))
         console.print(table_of(full))
     text = console.export_text()
-    for expected in ("unknown used", "503: no replica", "TTFT <= 0.6 s: 50.0%", "500.0 ms", "BOTTLENECK", "4 waited"):
+    for expected in (
+        "unknown used, unknown reserved",
+        "503: no replica",
+        "TTFT <= 0.6 s: 50.0%",
+        "500.0 ms",
+        "BOTTLENECK",
+        "4 waited",
+    ):
         assert expected in text
     write_json(full, tmp_path / "report.json")
     written = json.loads((tmp_path / "report.json").read_text())

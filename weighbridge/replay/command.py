@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weighbridge.replay.report import Report, Slo
+from weighbridge.replay.report import Replayed, Report, Slo
 from weighbridge.replay.run import NoModel, Onlooker, ReplayJob, find_only_model, replay
 from weighbridge.replay.sender import SenderCounts
 from weighbridge.replay.status import StatusSample
@@ -69,7 +69,7 @@ def replay_command(
         seed=seed,
         max_open=max_open,
     )
-    report = run_replay(job, Slo(ttft_s=slo_ttft_s, tpot_s=slo_tpot_s), console)
+    report = summarize(run_replay(job, console), Slo(ttft_s=slo_ttft_s, tpot_s=slo_tpot_s))
     if json_path is not None:
         write_json(report, json_path)
     console.print(table_of(report))
@@ -77,12 +77,11 @@ def replay_command(
         raise typer.Exit(fail_lost(report, console))
 
 
-def run_replay(job: ReplayJob, slo: Slo, console: Console) -> Report:
-    """Replay `job` behind a progress bar and sum it up."""
+def run_replay(job: ReplayJob, console: Console) -> Replayed:
+    """Replay `job` behind a progress bar."""
     with progress_of(job, console) as onlooker:
         clock, wall_clock = time.monotonic, time.time  # noqa: TID251 (composition root)
-        replayed = asyncio.run(replay(job, clock=clock, wall_clock=wall_clock, onlooker=onlooker))
-    return summarize(replayed, slo)
+        return asyncio.run(replay(job, clock=clock, wall_clock=wall_clock, onlooker=onlooker))
 
 
 def fail_lost(report: Report, console: Console) -> int:

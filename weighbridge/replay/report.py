@@ -64,6 +64,8 @@ class Work:
     """Predicted over used, per request: 1 is exact."""
     gateway_used_gpu_s: float | None
     """What the gateway itself settled over the replay, from `/status`."""
+    reserved_gpu_s: float | None
+    """Replicas that existed (starting and draining ones too) over the samples, times their GPUs: what is paid for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,7 +70,7 @@ def read_status(body: bytes, *, at_s: float) -> StatusSample | None:
 
 
 class StatusPoller:
-    """Collects samples until cancelled. An endpoint that fails leaves a gap, and `failures` counts it."""
+    """Collects samples. An endpoint that fails leaves a gap, and `failures` counts it."""
 
     def __init__(self, admin_url: str, *, clock: Callable[[], float], every_s: float = 1.0) -> None:
         self._url = f"{admin_url.rstrip('/')}/status"
@@ -79,15 +79,17 @@ class StatusPoller:
         self.samples: list[StatusSample] = []
         self.failures = 0
 
-    async def run(self, *, start_s: float) -> None:
-        """Sample for ever; instants count from `start_s` of the clock."""
+    async def run(self, *, start_s: float, until: Callable[[StatusSample], bool] = lambda sample: False) -> None:
+        """Sample until a sample satisfies `until`, or for ever; instants count from `start_s` of the clock."""
         timeout = aiohttp.ClientTimeout(total=max(2.0, self._every_s))
         async with aiohttp.ClientSession(timeout=timeout) as http:
             while True:
-                await self._sample(http, start_s=start_s)
+                sample = await self._sample(http, start_s=start_s)
+                if sample is not None and until(sample):
+                    return
                 await asyncio.sleep(self._every_s)
 
-    async def _sample(self, http: aiohttp.ClientSession, *, start_s: float) -> None:
+    async def _sample(self, http: aiohttp.ClientSession, *, start_s: float) -> StatusSample | None:
         try:
             async with http.get(self._url) as response:
                 body = await response.read() if response.status == 200 else b""
@@ -98,6 +100,7 @@ class StatusPoller:
             self.failures += 1
         else:
             self.samples.append(sample)
+        return sample
 
 
 def _pool(name: str, pool: Mapping[object, object]) -> PoolSample:

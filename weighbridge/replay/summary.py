@@ -50,7 +50,7 @@ def summarize(replayed: Replayed, slo: Slo) -> Report:
         e2e_s=percentiles(record.e2e_s for record in records),
         queue_s=percentiles(None if record.queue_ms is None else record.queue_ms / 1000 for record in records),
         tokens=_tokens(records),
-        work=_work(records, [pool for _, pool in pools]),
+        work=_work(records, pools),
         by_replica=_counted(record.replica for record in records if record.replica is not None),
         client=_client(records, replayed.counts),
         fleet=tuple(_fleet_point(at_s, pool) for at_s, pool in pools),
@@ -123,7 +123,8 @@ def _tokens(records: Sequence[RequestRecord]) -> Tokens:
     )
 
 
-def _work(records: Sequence[RequestRecord], pools: Sequence[PoolSample]) -> Work:
+def _work(records: Sequence[RequestRecord], samples: Sequence[tuple[float, PoolSample]]) -> Work:
+    pools = [pool for _, pool in samples]
     price = next((pool.price for pool in reversed(pools) if pool.price is not None), None)
     settled = [pool.used_gpu_s for pool in pools if pool.used_gpu_s is not None]
     priced = [
@@ -138,7 +139,18 @@ def _work(records: Sequence[RequestRecord], pools: Sequence[PoolSample]) -> Work
         used_gpu_s=sum(used) if used else None,
         error_ratio=percentiles(predicted / value for predicted, value in priced if value),
         gateway_used_gpu_s=max(0.0, settled[-1] - settled[0]) if settled else None,
+        reserved_gpu_s=_reserved_gpu_s(samples),
     )
+
+
+def _reserved_gpu_s(samples: Sequence[tuple[float, PoolSample]]) -> float | None:
+    """Each sample's replicas hold until the next sample; a sample that leaves a part unknown makes the sum unknown."""
+    total = 0.0
+    for (at_s, pool), (next_at_s, _) in pairwise(samples):
+        if pool.ready is None or pool.starting is None or pool.draining is None or pool.gpus_per_replica is None:
+            return None
+        total += (pool.ready + pool.starting + pool.draining) * pool.gpus_per_replica * (next_at_s - at_s)
+    return total if len(samples) > 1 else None
 
 
 def _used_gpu_s(record: RequestRecord, price: Price | None) -> float | None:

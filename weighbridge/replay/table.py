@@ -1,17 +1,20 @@
 """Show a report as one table for people, and write it as JSON for machines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from weighbridge.replay.report import Percentiles, Report
 
 _BARS = "▁▂▃▄▅▆▇█"
-_LINE_WIDTH = 60
+_LINE_WIDTH = 40
 UNKNOWN = "unknown"
+
+Row = tuple[str, str]
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -20,58 +23,65 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def table_of(report: Report) -> Table:
-    """One table: latencies by percentile, then one line per fact."""
-    table = Table(title=f"{report.requests} requests of {report.trace} to {report.model} at {report.speed:g}x speed")
-    for heading in ("", "p50", "p90", "p99", "max"):
-        table.add_column(heading, justify="right" if heading else "left")
-    table.add_row("TTFT", *_times(report.ttft_s))
-    table.add_row("TPOT", *_times(report.tpot_s))
-    table.add_row("end to end", *_times(report.e2e_s))
-    table.add_row("queue wait", *_times(report.queue_s))
-    table.add_row("predicted / used GPU-seconds", *_ratios(report.work.error_ratio), end_section=True)
-    table.caption = "\n".join(lines_of(report))
-    table.caption_justify = "left"
-    table.caption_style = ""
+    """One table: what was measured, and its value or its percentiles."""
+    table = Table(
+        title=f"{report.requests} requests of {report.trace} to {report.model} at {report.speed:.3g}x speed",
+        show_header=False,
+        title_justify="left",
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for rows in (_latencies(report), _results(report), _consumption(report), _surroundings(report)):
+        for name, value in rows:
+            table.add_row(name, Text(value))
+        table.add_section()
     return table
 
 
-def lines_of(report: Report) -> Iterable[str]:
-    """The facts under the percentiles, one line each."""
-    yield f"complete      {report.complete} of {report.requests}; " + _counts(report.endings)
+def _latencies(report: Report) -> Iterator[Row]:
+    yield "TTFT", _percentiles(report.ttft_s, _time)
+    yield "TPOT", _percentiles(report.tpot_s, _time)
+    yield "end to end", _percentiles(report.e2e_s, _time)
+    yield "queue wait", _percentiles(report.queue_s, _time)
+
+
+def _results(report: Report) -> Iterator[Row]:
+    yield "complete", f"{report.complete} of {report.requests}"
+    if report.lost:
+        yield "lost", f"{report.lost}: {_counts(report.endings)}"
+        yield "first error", report.first_error or UNKNOWN
     if set(report.outcomes) != {"none"}:
-        yield f"outcomes      {_counts(report.outcomes)}"
-    if report.first_error is not None:
-        yield f"first error   {report.first_error}"
-    slo = [
-        f"{name} <= {limit:g} s: {_percent(ratio)}"
-        for name, limit, ratio in (
-            ("TTFT", report.slo.ttft_s, report.attainment.ttft_ratio),
-            ("TPOT", report.slo.tpot_s, report.attainment.tpot_ratio),
-        )
-        if limit is not None
-    ]
-    if slo:
-        yield f"SLO met       {', '.join(slo)}, all: {_percent(report.attainment.both_ratio)}"
+        yield "outcomes", _counts(report.outcomes)
+    limits = (
+        ("TTFT", report.slo.ttft_s, report.attainment.ttft_ratio),
+        ("TPOT", report.slo.tpot_s, report.attainment.tpot_ratio),
+    )
+    met = [f"{name} <= {limit:g} s: {_percent(ratio)}" for name, limit, ratio in limits if limit is not None]
+    if met:
+        yield "SLO met", f"{', '.join(met)}; all: {_percent(report.attainment.both_ratio)}"
+
+
+def _consumption(report: Report) -> Iterator[Row]:
     tokens, work = report.tokens, report.work
-    yield f"input tokens  {tokens.input_asked:,} in the trace, {tokens.input_used:,} used" + (
-        "" if tokens.input_cached is None else f" ({tokens.input_cached:,} from the KV cache)"
-    )
-    yield f"output tokens {tokens.output_asked:,} in the trace, {tokens.output_used:,} used"
-    yield (
-        f"GPU-seconds   {_gpu_s(work.predicted_gpu_s)} predicted, {_gpu_s(work.used_gpu_s)} used "
-        f"({_gpu_s(work.gateway_used_gpu_s)} by the gateway's own count)"
-    )
+    cached = "" if tokens.input_cached is None else f", {tokens.input_cached:,} of them from the KV cache"
+    yield "input tokens", f"{tokens.input_asked:,} in the trace, {tokens.input_used:,} used{cached}"
+    yield "output tokens", f"{tokens.output_asked:,} in the trace, {tokens.output_used:,} used"
+    yield "GPU-seconds", f"{_gpu_s(work.predicted_gpu_s)} predicted, {_gpu_s(work.used_gpu_s)} used"
+    yield "predicted / used", _percentiles(work.error_ratio, "{:.2f}".format)
+    yield "by the gateway", f"{_gpu_s(work.gateway_used_gpu_s)} used, {_gpu_s(work.reserved_gpu_s)} reserved"
+
+
+def _surroundings(report: Report) -> Iterator[Row]:
     ready = [point.ready for point in report.fleet if point.ready is not None]
-    yield f"replicas      {sparkline(ready, _LINE_WIDTH)} {_range(ready)}"
     waiting = [point.waiting for point in report.fleet if point.waiting is not None]
-    yield f"waiting       {sparkline(waiting, _LINE_WIDTH)} {_range(waiting)}"
-    late = report.client.lateness_s
-    lateness = UNKNOWN if late is None else f"p99 {_time(late.p99)} late"
-    yield (
-        f"client        {lateness}, {report.client.peak_open} requests open at most"
-        + (f", {report.client.waited_for_connection} waited" if report.client.waited_for_connection else "")
-        + ("; THE CLIENT WAS THE BOTTLENECK: these latencies are not the gateway's" if report.client.bottleneck else "")
-    )
+    yield "ready replicas", f"{sparkline(ready, _LINE_WIDTH)} {_range(ready)}".strip()
+    yield "waiting", f"{sparkline(waiting, _LINE_WIDTH)} {_range(waiting)}".strip()
+    client = report.client
+    lateness = "lateness unknown" if client.lateness_s is None else f"p99 {_time(client.lateness_s.p99)} late"
+    waited = f", {client.waited_for_connection} waited for a connection" if client.waited_for_connection else ""
+    yield "client", f"{lateness}, {client.peak_open} requests open at most{waited}"
+    if client.bottleneck:
+        yield "", "THE CLIENT WAS THE BOTTLENECK: these latencies are not the gateway's"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -93,16 +103,11 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _times(values: Percentiles | None) -> tuple[str, str, str, str]:
+def _percentiles(values: Percentiles | None, shown: Callable[[float], str]) -> str:
     if values is None:
-        return (UNKNOWN, "", "", "")
-    return (_time(values.p50), _time(values.p90), _time(values.p99), _time(values.maximum))
-
-
-def _ratios(values: Percentiles | None) -> tuple[str, str, str, str]:
-    if values is None:
-        return (UNKNOWN, "", "", "")
-    return (f"{values.p50:.2f}", f"{values.p90:.2f}", f"{values.p99:.2f}", f"{values.maximum:.2f}")
+        return UNKNOWN
+    named = (("p50", values.p50), ("p90", values.p90), ("p99", values.p99), ("max", values.maximum))
+    return "  ".join(f"{name} {shown(value):<8}" for name, value in named).rstrip()
 
 
 def _time(value_s: float) -> str:
