@@ -94,7 +94,7 @@ def test_routes_do_not_mix_but_a_new_one_starts_from_all_traffic() -> None:
 
 
 def test_a_change_of_behavior_is_followed() -> None:
-    model = taught([(0, 50)] * 2000 + [(0, 800)] * 3000)
+    model = taught([(0, 50)] * 10_000 + [(0, 800)] * 3000)
     assert model.predict(0).p50 == pytest.approx(800, rel=0.1)
 
 
@@ -111,6 +111,15 @@ def test_the_number_of_routes_is_bounded_and_the_oldest_goes_first() -> None:
     assert len(model) == 3
     assert model.predict(9).p50 > 2000
     assert model.predict(0) == model.predict("never seen")
+
+
+def test_a_route_in_use_outlives_newer_ones() -> None:
+    model = LengthModel(max_routes=2)
+    for route in ("kept", "dropped", "kept", "new"):
+        for _ in range(50):
+            model.observe(route, 4000 if route == "kept" else 10)
+    assert model.predict("kept").p50 > 2000
+    assert model.predict("dropped") == model.predict("never seen")
 
 
 def test_looking_at_a_route_does_not_create_it() -> None:

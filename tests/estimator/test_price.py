@@ -120,6 +120,13 @@ def test_a_longer_prefix_hit_never_makes_prefill_longer(
     assert more_hit <= less_hit * (1 + 1e-9)
 
 
+@given(new=st.integers(min_value=1, max_value=8192), cached=st.integers(min_value=0, max_value=100_000))
+def test_a_prefix_hit_leaves_the_rectangle_of_pairs_to_compute(new: int, cached: int) -> None:
+    price = analytic_price(LLAMA_8B, L40S)
+    expected_s = new * price.prefill_token_s + prefill_pairs(new, cached) * price.prefill_pair_s
+    assert price.prefill_s(input_tokens=cached + new, cached_tokens=cached) == pytest.approx(expected_s)
+
+
 @given(price=prices(), input_tokens=inputs)
 def test_a_whole_prefix_hit_has_no_prefill(price: Price, input_tokens: int) -> None:
     assert price.weigh(input_tokens=input_tokens, cached_tokens=input_tokens, output=length(10)).prefill_s == 0.0
