@@ -134,6 +134,7 @@ def _difference(
         restarted = counted.arrived < known.arrived
         return counted if restarted else counted.since(known)
     first_view = history.baseline_at_s is None
+    # Two hosts' clocks: with skew a young worker's first few requests may be taken for baseline. That loses little.
     if first_view or report.started_at_s < baseline_at_s:
         return Totals()
     return counted

@@ -34,7 +34,7 @@ class AutoscalerSettings:
     beta: float = 0.25
     """Square-root headroom against the randomness of arrivals."""
     drain_s: float = 20.0
-    """A backlog should be worked off in this time. 5 s is far too eager (policy study: +35 % GPU-hours)."""
+    """A backlog should be worked off in this time. 5 s is far too eager (policy study: a third more GPU-hours)."""
     ready_slack_s: float = 0.3
     """Outstanding prefill per ready replica that is normal operation rather than backlog."""
     kv_fill_ratio: float = 0.85

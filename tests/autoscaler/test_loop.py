@@ -20,7 +20,7 @@ from backlog.embedded import EmbeddedRedis
 from backlog.records import DecisionRecord, PoolView, ReplicaRecord, ReplicaState, WorkerReport
 from backlog.store import Backlog, BacklogUnavailable, connect
 from tests.autoscaler.builders import POOL, report, settings, share
-from tests.autoscaler.replicas import LIMIT_S, Clock, alive, server
+from tests.autoscaler.replicas import LIMIT_S, Clock, alive, server, until
 
 
 def eager(**changes: Any) -> AutoscalerSettings:
@@ -159,6 +159,27 @@ async def test_redis_killed_and_restarted_costs_no_replica_and_scaling_resumes(t
         assert _count(logs, "backlog available again") == 1
         assert _count(logs, "autoscaler step failed") == 0
     finally:
+        await backlog.close()
+        redis.stop()
+
+
+async def test_a_hung_redis_does_not_stop_the_watch_over_replicas(tmp_path: Path) -> None:
+    redis = EmbeddedRedis.start(tmp_path)
+    backlog = connect(redis.url, timeout_s=0.2)
+    worker, scaler = Worker(backlog), processes()
+    try:
+        with capture_logs() as logs:
+            async with autoscaling(eager(), backlog, scaler):
+                await worker.sees(lambda seen: len(seen.ready) == 1)
+                lost = worker.ready[0].name
+                os.kill(redis.pid, signal.SIGSTOP)
+                os.kill(scaler.pids[0], signal.SIGKILL)
+                await until(lambda: any(replica.name != lost for replica in scaler.records()))
+                os.kill(redis.pid, signal.SIGCONT)
+                await worker.sees(lambda seen: len(seen.ready) == 1 and seen.ready[0].name != lost)
+        assert _count(logs, "backlog unavailable, replicas are held") == 1
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
         await backlog.close()
         redis.stop()
 
