@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -95,6 +96,19 @@ async def test_stopping_ends_streams_with_an_error_event_and_answers_with_503() 
         assert (await whole)[0] == 503
         with pytest.raises(aiohttp.ClientConnectorError):
             await client.answer("/v1/chat/completions", chat())
+
+
+async def test_an_engine_that_fails_is_seen_by_whoever_serves() -> None:
+    class Broken:
+        def time_s(self, **_: float) -> float:
+            raise ArithmeticError("no step time")
+
+    async with running(replace(settings(), steps=Broken())) as client:
+        asking = asyncio.create_task(client.answer("/v1/chat/completions", chat()))
+        await until(client.serving.failed.done)
+        with pytest.raises(ArithmeticError):
+            client.serving.failed.result()
+        asking.cancel()
 
 
 async def test_many_streams_at_once_all_end_whole() -> None:
