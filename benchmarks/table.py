@@ -158,7 +158,7 @@ def notes(results: Results) -> list[str]:
                 lines.append(f"{target}, {prompt}: {busy:.0%} of its core used; {why}")
         late = [run.wall_s / run.ideal_s for run in results.streaming if run.target is target]
         if late and max(late) > LATE_RATIO:
-            lines.append(f"{target}, SSE: streams took up to {max(late):.2f} x their time: a core was full")
+            lines.append(f"{target}, SSE: streams took up to {max(late):.2f} x their time")
     return lines
 
 
