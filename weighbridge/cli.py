@@ -67,7 +67,8 @@ def up(
     ] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU that the default pool pretends to be. Default: L40S.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="For logs and sockets; default: a new one in ~/.cache.")
+        Path | None,
+        typer.Option(file_okay=False, help="For logs, kept; default: a new one in ~/.cache, gone after Ctrl-C."),
     ] = None,
 ) -> None:
     """Run gateway, autoscaler, Redis and replicas on this machine until Ctrl-C."""

@@ -5,7 +5,7 @@ A default of `None` means: the default of the process that uses the value (`gate
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from estimator.accelerator import ACCELERATORS, find_accelerator
@@ -118,7 +118,7 @@ class PoolSection(Section):
     """The name that the replicas know. Default: the first of `models`."""
     architecture: Annotated[str | dict[str, Any], BeforeValidator(_architecture)]
     """A built-in name, the path of a HuggingFace `config.json`, or its content. Default: from `served_model`."""
-    gpu: Annotated[str, BeforeValidator(_gpu)]
+    gpu: Annotated[str, AfterValidator(_gpu)]
     tensor_parallel: Annotated[Count, Field(le=64)] = 1
     """GPUs per replica."""
     planning_batch: Annotated[Count, Field(le=4096)] = 48

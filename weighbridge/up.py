@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 
 from backlog.child import spawn, stop
@@ -34,6 +35,7 @@ STOP_GRACE_S = 45.0
 """For the autoscaler, which gives its replicas 30 s."""
 LOG_TAIL_LINES = 15
 DEFAULT_TENANT = "default"
+RESOLVED = "resolved.json"
 
 
 class UpError(Exception):
@@ -176,6 +178,7 @@ async def running(config: Config, *, run_directory: Path | None = None) -> Async
     """Start the children, and on the way out stop gateway, autoscaler and Redis, in this order.
 
     Generates a key when no tenant is configured. Raises `UpError`, also for ports in use, before anything starts.
+    The resolved configuration goes at the end, and after a clean run so does a folder that was made for it.
     """
     refuse(config)
     check_ports(config)
@@ -192,10 +195,13 @@ async def running(config: Config, *, run_directory: Path | None = None) -> Async
         drain_s = config.gateway.limits.drain_s or Limits().drain_s
         options = ("--config", str(resolved))
         await _spawn(stack, "autoscaler", (*options, "--run-dir", str(directory / "replicas")), STOP_GRACE_S)
-        await _spawn(stack, "gateway", options, drain_s + 5.0)
+        await _spawn(stack, "gateway", options, drain_s + 10.0)
         yield stack
     finally:
         await _stop(stack)
+        (directory / RESOLVED).unlink(missing_ok=True)
+    if run_directory is None:
+        rmtree(directory, ignore_errors=True)
 
 
 async def _spawn(stack: Stack, name: str, options: tuple[str, ...], grace_s: float) -> None:
@@ -290,7 +296,7 @@ def write_resolved(config: Config, directory: Path, redis_url: str) -> Path:
     """The whole configuration with the Redis that runs, in a file that only this user can read. It holds secrets."""
     prefix = redis_prefix(config)
     section = RedisSection.model_validate({"url": redis_url, "prefix": prefix})
-    path = directory / "resolved.json"
+    path = directory / RESOLVED
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(dump(config.model_copy(update={"redis": section})))
