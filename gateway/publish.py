@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -35,21 +36,26 @@ class Publisher:
         self._publish_s = publish_s
         self._urgent = urgent
         self._published_at_s: dict[str, float] = {}
+        self._stopping = False
         self.error: str | None = None
         """Why Redis is unavailable; `None` while it answers."""
         self.heard_at_s: float | None = None
 
     async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
+        """Runs until `stop`. Not by cancellation: a Redis client in the middle of a call may swallow that."""
+        while not self._stopping:
             for pool in self._context.pools:
                 await self.exchange(pool)
-            self._urgent.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._publish_s):
                     await self._urgent.wait()
-            except TimeoutError:
-                continue
+            if not self._stopping:
+                self._urgent.clear()
+
+    def stop(self) -> None:
+        """End `run` after the exchange that is under way, which the backlog bounds in time."""
+        self._stopping = True
+        self._urgent.set()
 
     async def exchange(self, pool: Pool) -> None:
         """One round trip for one pool, unless nothing has changed lately."""

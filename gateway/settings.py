@@ -58,6 +58,7 @@ class PoolSettings:
             tensor_parallel=self.tensor_parallel,
             planning_batch=self.planning_batch,
             prefill_chunk_tokens=self.prefill_chunk_tokens,
+            kv_tokens=self.kv_capacity_tokens,
         )
 
 

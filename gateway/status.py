@@ -20,7 +20,7 @@ def status(
     decisions: Mapping[str, Sequence[DecisionRecord]],
     backlog_error: str | None,
 ) -> dict[str, Any]:
-    """The whole page as JSON values. `views` lacks a pool while Redis is away; the workers' word is shown all the same."""
+    """The whole page as JSON values. `views` lacks a pool while Redis is away; workers still show."""
     return {
         "workers": len(workers),
         "draining": any(state.draining for state in workers),

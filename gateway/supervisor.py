@@ -127,36 +127,31 @@ class Supervisor:
             )
             process.start()
             self._processes[number] = process
-            if await self._ended(process):
-                return False
+            ended = asyncio.get_running_loop().create_task(_exit_of(process), name=f"exit of worker {number}")
+            await self._first_of(ended)
+            if not ended.done():
+                # It was told to stop and is draining.
+                await asyncio.wait((ended,), timeout=self._settings.limits.drain_s + STOP_GRACE_S)
+                killed = not ended.done()
+                if killed:
+                    _log.error("worker did not drain in time and is killed", worker=number)
+                    process.kill()
+                await ended
+                return killed
             if not self._stopping.is_set():
                 _log.error("worker died and is replaced", worker=number, exit_status=process.exitcode)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stopping.wait()
-                continue
-            # It was told to stop and is still draining.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.limits.drain_s + STOP_GRACE_S):
-                    await _exit_of(process)
-                return False
-            _log.error("worker did not drain in time and is killed", worker=number)
-            process.kill()
-            await _exit_of(process)
-            return True
         return False
 
-    async def _ended(self, process: SpawnProcess) -> bool:
-        """Wait for the process or for the order to stop. Whether the process ended after that order."""
-        loop = asyncio.get_running_loop()
-        exit_ = loop.create_task(_exit_of(process), name="worker exit")
-        stop = loop.create_task(self._stopping.wait(), name="stop order")
+    async def _first_of(self, ended: "asyncio.Task[None]") -> None:
+        """Wait for a worker's end or for the order to stop."""
+        stop = asyncio.get_running_loop().create_task(self._stopping.wait(), name="stop order")
         try:
-            await asyncio.wait((exit_, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, stop), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (exit_, stop):
-                task.cancel()
-        return process.exitcode is not None and self._stopping.is_set()
+            stop.cancel()
 
 
 class _AdminServer(uvicorn.Server):

@@ -26,8 +26,8 @@ class ReplicaConnection(asyncio.Protocol):
     """A keep-alive connection to a replica. `reader` is the request it is busy with."""
 
     __slots__ = (
-        "_complete", "_headers", "_interim", "_parser", "_replica", "_until_close", "paused", "reader", "transport",
-        "used",
+        "_complete", "_headers", "_interim", "_keep_alive", "_parser", "_replica", "_until_close", "paused", "reader",
+        "transport", "used",
     )  # fmt: skip
 
     def __init__(self, replica: "Replica") -> None:
@@ -36,6 +36,7 @@ class ReplicaConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._interim = False
         self._complete = False
+        self._keep_alive = False
         self._until_close = False
         self.reader: ResponseReader | None = None
         self.transport: asyncio.Transport | None = None
@@ -108,7 +109,7 @@ class ReplicaConnection(asyncio.Protocol):
         self.reader = None
         self.used = True
         self.resume()
-        if self._parser.should_keep_alive() and self._replica.keeps(self):
+        if self._keep_alive and self._replica.keeps(self):
             return
         if self.transport is not None:
             self.transport.close()
@@ -145,4 +146,6 @@ class ReplicaConnection(asyncio.Protocol):
         if self._interim:
             self._interim = False
         else:
+            # Asked here because the parser forgets it when the next message may begin.
+            self._keep_alive = self._parser.should_keep_alive()
             self._complete = True

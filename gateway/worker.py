@@ -125,10 +125,11 @@ async def serve(
         await _finish(context)
     finally:
         listener.close()
-        for task in (publishing, ticking):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        publisher.stop()
+        await publishing
+        ticking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ticking
         for connection in list(context.connections):
             connection.abort()
         for pool in context.pools:
