@@ -10,7 +10,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +144,31 @@ def test_up_serves_with_the_key_that_it_prints_and_stops_everything_on_ctrl_c(di
         assert not [pid for pid in children if _runs(pid)]
         left = sorted(path.name for path in up.directory.iterdir())
         assert left == ["autoscaler.log", "gateway.log", "redis", "replicas"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
+def test_a_second_ctrl_c_does_not_wait_for_requests(directory: Path) -> None:
+    slow = {**POOL, "replicas": {"processes": {"simulated": {"start_delay_s": 0}}}}
+    text = configuration(pools={"chat": slow}, gateway={"limits": {"drain_s": 600}})
+    with started(directory, text=text) as up:
+        until(lambda: is_up(up), "up")
+        body = {"model": "llama", "prompt": "hi", "max_tokens": 100_000, "ignore_eos": True, "stream": True}
+        connection = http.client.HTTPConnection(up.line("endpoint").split("/")[2], timeout=LIMIT_S)
+        with closing(connection):
+            connection.request(
+                "POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {up.line('key')}"}
+            )
+            response = connection.getresponse()
+            assert response.readline().startswith(b"data: ")
+            children = up.children()
+            up.process.send_signal(signal.SIGINT)
+            until(lambda: up.text().endswith("stopping\n"), "the first signal to be seen")
+            assert response.readline() is not None
+            assert up.process.poll() is None
+            up.process.send_signal(signal.SIGINT)
+            assert up.process.wait(LIMIT_S) == 0
+            response.close()
+        assert not [pid for pid in children if _runs(pid)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
