@@ -52,7 +52,7 @@ async def test_a_draining_replica_gets_no_new_work_and_finishes_what_it_has(
 async def test_an_unknown_replica_list_changes_nothing(start_gateway: StartGateway, backlog: Backlog) -> None:
     async with replica(answer) as one, start_gateway([]) as gateway:
         pool = gateway.pool.settings.name
-        await backlog.publish_replicas(pool, [record("a", one.url)], ttl_s=0.3)
+        await backlog.publish_replicas(pool, [record("a", one.url)], ttl_s=1.5)
         await until(lambda: "a" in gateway.pool.replicas)
 
         async def unknown() -> bool:
