@@ -1,0 +1,56 @@
+"""Keys become tenants; only a gateway without tenants is open."""
+
+import hashlib
+
+import pytest
+
+from gateway.auth import ANONYMOUS, Keys
+from gateway.settings import TenantSettings
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+KEYS = Keys(
+    [
+        TenantSettings(name="blue", key_sha256=(digest("sk-b1"), digest("sk-b2"))),
+        TenantSettings(name="red", key_sha256=(digest("sk-r"),)),
+        TenantSettings(name="idle", key_sha256=()),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "tenant"),
+    [
+        pytest.param(b"Bearer sk-b1", "blue", id="a key"),
+        pytest.param(b"Bearer sk-b2", "blue", id="a second key of one tenant"),
+        pytest.param(b"Bearer sk-r", "red", id="another tenant"),
+        pytest.param(b"bearer sk-r", "red", id="scheme in lower case"),
+        pytest.param(b"Bearer   sk-r ", "red", id="spaces around the key"),
+        pytest.param(b"Bearer sk-x", None, id="unknown key"),
+        pytest.param(b"Bearer SK-R", None, id="key in another case"),
+        pytest.param(b"Bearer ", None, id="no key after the scheme"),
+        pytest.param(b"Bearer", None, id="scheme alone"),
+        pytest.param(b"Basic sk-r", None, id="another scheme"),
+        pytest.param(b"sk-r", None, id="no scheme"),
+        pytest.param(digest("sk-r").encode(), None, id="the digest"),
+        pytest.param(b"Bearer " + digest("sk-r").encode(), None, id="the digest as a key"),
+        pytest.param(b"", None, id="empty"),
+        pytest.param(None, None, id="no header"),
+    ],
+)
+def test_who_is_calling(authorization: bytes | None, tenant: str | None) -> None:
+    assert KEYS.tenant_of(authorization) == tenant
+
+
+@pytest.mark.parametrize("authorization", [None, b"Bearer anything", b"Basic x"])
+def test_without_tenants_everybody_is_anonymous(authorization: bytes | None) -> None:
+    assert Keys([]).tenant_of(authorization) == ANONYMOUS
+
+
+def test_tenants_without_any_key_let_nobody_in() -> None:
+    keys = Keys(tenant for tenant in [TenantSettings(name="idle", key_sha256=())])
+    assert keys.tenant_of(None) is None
+    assert keys.tenant_of(b"Bearer x") is None
