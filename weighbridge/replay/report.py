@@ -17,6 +17,7 @@ class Percentiles:
 
     count: int
     mean: float
+    p10: float
     p50: float
     p90: float
     p95: float

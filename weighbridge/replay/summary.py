@@ -70,6 +70,7 @@ def percentiles(values: Iterable[float | None]) -> Percentiles | None:
     return Percentiles(
         count=len(known),
         mean=sum(known) / len(known),
+        p10=rank(0.1),
         p50=rank(0.5),
         p90=rank(0.9),
         p95=rank(0.95),

@@ -1,6 +1,6 @@
 """Show a report as one table for people, and write it as JSON for machines."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -39,10 +39,10 @@ def table_of(report: Report) -> Table:
 
 
 def _latencies(report: Report) -> Iterator[Row]:
-    yield "TTFT", _percentiles(report.ttft_s, _time)
-    yield "TPOT", _percentiles(report.tpot_s, _time)
-    yield "end to end", _percentiles(report.e2e_s, _time)
-    yield "queue wait", _percentiles(report.queue_s, _time)
+    yield "TTFT", _percentiles(report.ttft_s)
+    yield "TPOT", _percentiles(report.tpot_s)
+    yield "end to end", _percentiles(report.e2e_s)
+    yield "queue wait", _percentiles(report.queue_s)
 
 
 def _results(report: Report) -> Iterator[Row]:
@@ -67,7 +67,7 @@ def _consumption(report: Report) -> Iterator[Row]:
     yield "input tokens", f"{tokens.input_asked:,} in the trace, {tokens.input_used:,} used{cached}"
     yield "output tokens", f"{tokens.output_asked:,} in the trace, {tokens.output_used:,} used"
     yield "GPU-seconds", f"{_gpu_s(work.predicted_gpu_s)} predicted, {_gpu_s(work.used_gpu_s)} used"
-    yield "predicted / used", _percentiles(work.error_ratio, "{:.2f}".format)
+    yield "predicted / used", _ratios(work.error_ratio)
     yield "by the gateway", f"{_gpu_s(work.gateway_used_gpu_s)} used, {_gpu_s(work.reserved_gpu_s)} reserved"
 
 
@@ -103,11 +103,20 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _percentiles(values: Percentiles | None, shown: Callable[[float], str]) -> str:
+def _percentiles(values: Percentiles | None) -> str:
     if values is None:
         return UNKNOWN
-    named = (("p50", values.p50), ("p90", values.p90), ("p99", values.p99), ("max", values.maximum))
-    return "  ".join(f"{name} {shown(value):<8}" for name, value in named).rstrip()
+    return _spread(p50=_time(values.p50), p90=_time(values.p90), p99=_time(values.p99), max=_time(values.maximum))
+
+
+def _ratios(values: Percentiles | None) -> str:
+    if values is None:
+        return UNKNOWN
+    return _spread(p10=f"{values.p10:.2f}", p50=f"{values.p50:.2f}", p90=f"{values.p90:.2f}", p99=f"{values.p99:.2f}")
+
+
+def _spread(**shown: str) -> str:
+    return "  ".join(f"{name} {value:<8}" for name, value in shown.items()).rstrip()
 
 
 def _time(value_s: float) -> str:
