@@ -1,6 +1,5 @@
 """Short builders for the values that gateway tests are about, and Hypothesis strategies for any of them."""
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -41,19 +40,19 @@ RULE = PickRule(
 def weight(
     prefill_s: float = 0.05, decode_s: float = 0.1, *, input_tokens: int = 700, gpus: int = 1, **changes: Any
 ) -> Weight:
-    built = Weight(
-        prefill_s=prefill_s,
-        decode_s=decode_s,
-        decode_kv_s=decode_s / 5,
-        input_tokens=input_tokens,
-        cached_tokens=0,
-        kv_tokens=input_tokens + 400,
-        output_tokens_p50=130.0,
-        output_tokens_p90=400.0,
-        gpu_s=(prefill_s + decode_s) * gpus,
-        source=WeightSource.ANALYTIC,
-    )
-    return replace(built, **changes)
+    values: dict[str, Any] = {
+        "prefill_s": prefill_s,
+        "decode_s": decode_s,
+        "decode_kv_s": decode_s / 5,
+        "input_tokens": input_tokens,
+        "cached_tokens": 0,
+        "kv_tokens": input_tokens + 400,
+        "output_tokens_p50": 130.0,
+        "output_tokens_p90": 400.0,
+        "gpu_s": (prefill_s + decode_s) * gpus,
+        "source": WeightSource.ANALYTIC,
+    }
+    return Weight(**(values | changes))
 
 
 def share(**changes: Any) -> ReplicaShare:

@@ -39,6 +39,11 @@ from gateway.usage import Usage, find_usage
             Usage(5, 7, 0),
             id="the last of several",
         ),
+        pytest.param(
+            '{"usage":{"prompt_tokens":5,"completion_tokens":7}}{"usage":null}',
+            Usage(5, 7, 0),
+            id="the last that is one",
+        ),
         pytest.param('{"choices":[],"usage":null}', None, id="null"),
         pytest.param('{"choices":[]}', None, id="absent"),
         pytest.param('{"usage":{}}', None, id="empty"),
