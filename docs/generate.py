@@ -1,0 +1,188 @@
+"""Write the reference pages that follow from code: `python -m docs.generate`. With `--check`, fail on differences.
+
+What the pages say about a value stands beside the value (docstrings, help texts); only the meaning of an outcome stands
+here, because an enum member has no docstring. A page is rewritten as a whole: edit code, not pages.
+"""
+
+import argparse
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from autoscaler.settings import AutoscalerSettings
+from backlog import keys, scripts
+from backlog.records import DecisionRecord, PoolName, ReplicaRecord, ReplicaShare, StepRecord, WorkerId, WorkerReport
+from docs.families import families
+from docs.source import documented_fields
+from gateway.outcome import HTTP, Outcome
+from gateway.settings import Limits
+
+HERE = Path(__file__).parent / "reference"
+HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads, then run it. -->\n"
+
+MEANINGS: Mapping[Outcome, str] = {
+    Outcome.SERVED: "A replica answered with a status below 400, to the end.",
+    Outcome.REPLICA_REFUSED: "A replica answered 400 or above, other than 429, 500, 502, 503, 504; passed on as it is.",
+    Outcome.BAD_REQUEST: "The body is not JSON or breaks a rule (`param` names the field), or too many pipelined requests.",
+    Outcome.BAD_FRAMING: "Not HTTP/1.1, or its length can be read in two ways; the connection is closed.",
+    Outcome.UNAUTHORIZED: "No key, or one that no tenant has.",
+    Outcome.UNKNOWN_MODEL: "No pool serves the model. Never sent for a known model without replicas.",
+    Outcome.UNKNOWN_ENDPOINT: "No such path.",
+    Outcome.WRONG_METHOD: "The path exists, with another method.",
+    Outcome.READ_TIMEOUT: "The request was not complete within `limits.request_read_s`; the connection is closed.",
+    Outcome.BODY_TOO_LARGE: "The body is over `limits.max_body_bytes`, by its own word or by count.",
+    Outcome.HEADERS_TOO_LARGE: "Headers or target are over `limits.max_header_bytes`; the connection is closed.",
+    Outcome.BACKLOG_FULL: "`limits.max_waiting` requests of the pool wait in this worker already.",
+    Outcome.WAIT_EXPIRED: "No replica had room within `limits.max_wait_s`.",
+    Outcome.DRAINING: "Reserved: a draining worker finishes what it has and takes no new connections.",
+    Outcome.REPLICA_FAILED: "Failed on `limits.attempts` replicas before the first response byte.",
+    Outcome.REPLICA_FULL: "Reserved: a request that replicas are too full for goes back to wait until its deadline.",
+    Outcome.REPLICA_TIMEOUT: "No response byte within `limits.first_byte_s` of sending.",
+    Outcome.REPLICA_BROKE: "The replica stopped after the first byte: a stream gets an error event, a body is cut.",
+    Outcome.CLIENT_GONE: "The client closed the connection while it waited or was answered. Counted, never sent.",
+    Outcome.GATEWAY_FAULT: "Reserved for a fault of the gateway itself.",
+}
+
+
+def outcomes() -> str:
+    """Every outcome with what the client sees."""
+    rows = [
+        (
+            f"`{outcome.value}`",
+            "the replica's" if outcome is Outcome.REPLICA_REFUSED else str(HTTP[outcome].status),
+            HTTP[outcome].fault.value,
+            f"`{HTTP[outcome].error_type}`" if HTTP[outcome].error_type else "",
+            MEANINGS[outcome],
+        )
+        for outcome in Outcome
+    ]
+    return (
+        "# Outcomes\n\n"
+        "How a request can end. The value is the `x-weighbridge-outcome` header, the `outcome` label of "
+        "`weighbridge_requests_total` and, with underscores, `error.code`. What to do about each: "
+        "[operations](../operations.md#outcomes).\n\n"
+        + _table(("outcome", "status", "fault", "`error.type`", "when"), rows)
+        + "\nOutcomes whose fault is capacity carry `Retry-After` in whole seconds, from the pool's wait estimate, at "
+        "most 600. An error inside a stream that has begun is one `data:` event with the same body, then "
+        "`data: [DONE]`.\n"
+    )
+
+
+def metrics() -> str:
+    """Every family of the admin port."""
+    rows = [
+        (
+            f"`{family.name}{'_total' if family.kind == 'counter' else ''}`",
+            family.kind,
+            ", ".join(f"`{label}`" for label in family.labels),
+            family.help + (f". Buckets up to: {family.edges}" if family.edges else ""),
+        )
+        for family in families()
+    ]
+    return (
+        "# Metrics\n\n"
+        "`GET /metrics` on the admin port, in Prometheus text format. `worker` is the number of the gateway process: "
+        "its counters start again at 0 when the process is replaced, so take rates before sums. Families without a "
+        "`worker` label come from Redis and are absent while it is away.\n\n"
+        + _table(("metric", "type", "labels", "meaning"), rows)
+        + "\n`outcome` is one of the [outcomes](outcomes.md); `kind` of `weighbridge_gpu_seconds_total` is `prefill` "
+        "or `decode`, of `weighbridge_autoscaler_replicas` it is `desired`, `recommended`, `ready`, `pending` or "
+        "`draining`.\n"
+    )
+
+
+def redis_keys() -> str:
+    """Every key with its life time, the records inside, and the scripts."""
+    pool, worker = PoolName("POOL"), WorkerId("WORKER")
+    names = {
+        "worker_key": keys.worker_key("wb", pool, worker),
+        "workers_key": keys.workers_key("wb", pool),
+        "replicas_key": keys.replicas_key("wb", pool),
+        "decision_key": keys.decision_key("wb", pool),
+        "decisions_key": keys.decisions_key("wb", pool),
+    }
+    rows = [(f"`{name}`", _doc(getattr(keys, function))) for function, name in names.items()]
+    parts = [
+        "# Redis keys\n\n"
+        "`wb` is `redis.prefix`. The braces are a cluster hash tag: all keys of one pool are in one slot. Values are "
+        "JSON. Every key has a TTL; what a dead process leaves goes by itself. "
+        f"`REPLICAS_TTL_S` is {keys.REPLICAS_TTL_S:g} s, `DECISION_TTL_S` {keys.DECISION_TTL_S:g} s, "
+        f"`DECISION_HISTORY_TTL_S` {keys.DECISION_HISTORY_TTL_S:g} s; the heartbeat limit is 3 s.\n\n",
+        _table(("key", "content"), rows),
+    ]
+    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord):
+        fields = [(f"`{field.name}`", f"`{field.kind}`", field.text) for field in documented_fields(record)]
+        parts.append(f"\n## `{record.__name__}`\n\n{_doc(record)}\n\n" + _table(("field", "type", "meaning"), fields))
+    listed = [(f"`{path.name}`", _first_comment(path)) for path in sorted(Path(scripts.__file__).parent.glob("*.lua"))]
+    parts.append("\n## Scripts\n\nIn `backlog/scripts/`.\n\n" + _table(("script", "what it does"), listed))
+    return "".join(parts)
+
+
+def settings() -> str:
+    """Settings whose meaning is documented in their dataclass."""
+    parts = ["# Settings\n\nDefaults and meanings of two sections of [the configuration file](../configuration.md).\n"]
+    for heading, cls in (("`autoscaler`", AutoscalerSettings), ("`gateway.limits`", Limits)):
+        rows = [
+            (f"`{field.name}`", f"`{field.default}`" if field.default else "required", field.text)
+            for field in documented_fields(cls)
+        ]
+        parts.append(f"\n## {heading}\n\n`{cls.__module__}.{cls.__name__}`. {_doc(cls)}\n\n")
+        parts.append(_table(("setting", "default", "meaning"), rows))
+    return "".join(parts)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "metrics.md": metrics,
+    "outcomes.md": outcomes,
+    "redis-keys.md": redis_keys,
+    "settings.md": settings,
+}
+
+
+def differences() -> str:
+    """A unified diff from the pages on disk to what they should be; empty when they agree."""
+    lines: list[str] = []
+    for name, page in PAGES.items():
+        path = HERE / name
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        lines += difflib.unified_diff(
+            old.splitlines(keepends=True), (HEADER + page()).splitlines(keepends=True), f"docs/reference/{name}", "code"
+        )
+    return "".join(lines)
+
+
+def main() -> int:
+    """Write the pages, or with `--check` print what differs and return 1."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is not up to date")
+    if parser.parse_args().check:
+        diff = differences()
+        sys.stdout.write(diff)
+        return 1 if diff else 0
+    HERE.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (HERE / name).write_text(HEADER + page(), encoding="utf-8")
+    return 0
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [heads, ("---",) * len(heads), *(tuple(cell.replace("|", "\\|") for cell in row) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _doc(documented: object) -> str:
+    """A docstring as one paragraph."""
+    return " ".join((inspect.getdoc(documented) or "").split())
+
+
+def _first_comment(path: Path) -> str:
+    """The comment that a script begins with."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return " ".join(line.removeprefix("--").strip() for line in takewhile(lambda line: line.startswith("--"), lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
