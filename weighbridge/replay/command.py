@@ -104,15 +104,13 @@ def progress_of(job: ReplayJob, console: Console) -> Iterator[Onlooker]:
     )
     # Two frames a second: the terminal shares its cores with what is measured.
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
-        bar = progress.add_task(f"replaying {job.trace}", total=len(job.requests), state="")
+        bar = progress.add_task("replaying", total=len(job.requests), state="")
 
         def look(counts: SenderCounts, sample: StatusSample | None) -> None:
             pool = None if sample is None else sample.pool_of(job.model)
             state = f"{counts.in_flight} in flight, {counts.lost} lost"
             if pool is not None:
-                state += (
-                    f", {_known(pool.ready)} ready, {_known(pool.starting)} starting, {_known(pool.waiting)} waiting"
-                )
+                state += f", {_known(pool.waiting)} waiting, replicas {_known(pool.ready)}+{_known(pool.starting)}"
             progress.update(bar, completed=counts.ended, state=state)
 
         yield look

@@ -11,7 +11,7 @@ from rich.text import Text
 from weighbridge.replay.report import Percentiles, Report
 
 _BARS = "▁▂▃▄▅▆▇█"
-_LINE_WIDTH = 40
+_LINE_WIDTH = 34
 UNKNOWN = "unknown"
 
 Row = tuple[str, str]
@@ -96,7 +96,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def _range(values: Sequence[int]) -> str:
-    return UNKNOWN if not values else f"min {min(values)}, max {max(values)}, at the end {values[-1]}"
+    return UNKNOWN if not values else f"min {min(values)}, max {max(values)}, last {values[-1]}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
