@@ -150,7 +150,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
 
 TestLedgerAgainstModel = LedgerAgainstModel.TestCase
-TestLedgerAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLedgerAgainstModel.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 # One flight

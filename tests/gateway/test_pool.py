@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backlog.records import ReplicaState
@@ -175,7 +175,6 @@ def test_first_come_first_served_and_a_large_one_is_not_overtaken() -> None:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.3]), min_size=1, max_size=12), st.integers(1, 3))
-@settings(deadline=None)
 def test_any_queue_is_sent_in_order(prefills_s: list[float], replicas: int) -> None:
     one, log = pool(replicas=replicas), list[str]()
     guests = [Guest(one, str(n), weight=weight(prefill_s), log=log).wait() for n, prefill_s in enumerate(prefills_s)]

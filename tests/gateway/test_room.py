@@ -90,7 +90,7 @@ class RoomAgainstModel(RuleBasedStateMachine):
 
 
 TestRoomAgainstModel = RoomAgainstModel.TestCase
-TestRoomAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRoomAgainstModel.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.mark.parametrize("comes_back", [False, True], ids=["in turn", "one comes back to the head"])
