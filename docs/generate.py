@@ -19,6 +19,7 @@ from docs.families import families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
 from gateway.settings import Limits
+from weighbridge.config_models import AutoscalerSection, LimitsSection
 
 HERE = Path(__file__).parent / "reference"
 HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads, then run it. -->\n"
@@ -26,7 +27,7 @@ HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads
 MEANINGS: Mapping[Outcome, str] = {
     Outcome.SERVED: "A replica answered with a status below 400, to the end.",
     Outcome.REPLICA_REFUSED: "A replica answered 400 or above, other than 429, 500, 502, 503, 504; passed on as it is.",
-    Outcome.BAD_REQUEST: "The body is not JSON or breaks a rule (`param` names the field), or too many pipelined requests.",
+    Outcome.BAD_REQUEST: "The body is not JSON or breaks a rule (`param` names it); too many pipelined requests.",
     Outcome.BAD_FRAMING: "Not HTTP/1.1, or its length can be read in two ways; the connection is closed.",
     Outcome.UNAUTHORIZED: "No key, or one that no tenant has.",
     Outcome.UNKNOWN_MODEL: "No pool serves the model. Never sent for a known model without replicas.",
@@ -124,13 +125,16 @@ def redis_keys() -> str:
 def settings() -> str:
     """Settings whose meaning is documented in their dataclass."""
     parts = ["# Settings\n\nDefaults and meanings of two sections of [the configuration file](../configuration.md).\n"]
-    for heading, cls in (("`autoscaler`", AutoscalerSettings), ("`gateway.limits`", Limits)):
+    for heading, cls, section in (
+        ("`autoscaler`", AutoscalerSettings, AutoscalerSection),
+        ("`gateway.limits`", Limits, LimitsSection),
+    ):
         rows = [
-            (f"`{field.name}`", f"`{field.default}`" if field.default else "required", field.text)
+            (f"`{field.name}`", f"`{field.default}`", field.text)
             for field in documented_fields(cls)
+            if field.name in section.model_fields
         ]
-        parts.append(f"\n## {heading}\n\n`{cls.__module__}.{cls.__name__}`. {_doc(cls)}\n\n")
-        parts.append(_table(("setting", "default", "meaning"), rows))
+        parts.append(f"\n## {heading}\n\n" + _table(("setting", "default", "meaning"), rows))
     return "".join(parts)
 
 
