@@ -3,9 +3,9 @@
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from math import exp, log
+from typing import NamedTuple
 
 BINS_PER_DOUBLING = 8
 """A bin is 9 % wide: the resolution of every quantile."""
@@ -26,8 +26,7 @@ MEMORY = 2000.0
 """Observations after which a histogram's counts are halved: routes follow a change within a few thousand requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputLength:
+class OutputLength(NamedTuple):
     """A predicted distribution of output tokens. `p50 <= p90`; none of the three exceeds the request's cap."""
 
     mean: float

@@ -7,6 +7,7 @@ What a request reads or computes alone (its attention pairs, its KV reads) is it
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
+from typing import NamedTuple
 
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
@@ -22,9 +23,11 @@ class WeightSource(StrEnum):
     ANALYTIC = "analytic"
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """What one request takes. Seconds are one replica's; `gpu_s` counts its GPUs. Built often, so positional."""
+class Weight(NamedTuple):
+    """What one request takes. Seconds are one replica's; `gpu_s` counts its GPUs.
+
+    A named tuple, as one is built for each request and a frozen dataclass takes four times as long.
+    """
 
     prefill_s: float
     decode_s: float
@@ -66,6 +69,13 @@ class Price:
         """
         mean_square = output.mean_square or output.mean * output.mean
         return self._weight(input_tokens, cached_tokens, output.mean, mean_square, output.p50, output.p90)
+
+    def decode_s(self, *, input_tokens: int, output_tokens: float) -> float:
+        """Seconds of a decode of known length: its share of the steps after the first token, and its own KV reads."""
+        if output_tokens <= 1.0:
+            return 0.0
+        kv_s = self.decode_kv_s(input_tokens=input_tokens, output_tokens=output_tokens)
+        return kv_s + (output_tokens - 1.0) * self.decode_token_s
 
     def used(self, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> Weight:
         """The weight of a request that has ended, by the same formula at its known output length."""

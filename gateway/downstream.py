@@ -20,8 +20,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads whole requests, runs them one after the other, and closes what misbehaves."""
 
     __slots__ = (
-        "_body", "_body_bytes", "_closing_at_s", "_context", "_head", "_parser", "_paused", "_queue", "_refused",
-        "exchange", "idle_since_s", "transport",
+        "_authorization", "_body", "_body_bytes", "_closing_at_s", "_context", "_head", "_parser", "_paused", "_queue",
+        "_refused", "_tenant", "exchange", "idle_since_s", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context) -> None:
@@ -32,6 +32,8 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes = 0
         self._queue: deque[tuple[Head, bytes, bool] | Refusal] = deque()
         self._paused = False
+        self._authorization: bytes | None = None
+        self._tenant = ""
         self._refused = False
         """A request was refused before it was read whole: what follows on the connection is thrown away."""
         self._closing_at_s: float | None = None
@@ -99,7 +101,11 @@ class ClientConnection(asyncio.Protocol):
         head.http10 = self._parser.get_http_version() == "1.0"
         if head.upgrades:
             raise Refusal(Outcome.BAD_FRAMING, "protocol upgrades are not supported")
-        head.tenant = authorize(self._context, head)
+        # Clients repeat their key on every request of a connection.
+        if not self._tenant or head.authorization != self._authorization:
+            self._tenant = authorize(self._context, head)
+            self._authorization = head.authorization
+        head.tenant = self._tenant
         if head.expects_continue and self.exchange is None and self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

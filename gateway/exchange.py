@@ -23,6 +23,11 @@ TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 FULL = frozenset({429, 503})
 STALE_S = 1.0
 """A reused connection that breaks this soon after sending was most likely closed for being idle."""
+_EXTRA = (
+    b"x-request-id: %b\r\nx-weighbridge-gpu-seconds: %.6f\r\nx-weighbridge-replica: %b\r\n"
+    b"x-weighbridge-queue-ms: %.1f\r\nx-weighbridge-outcome: %b\r\n"
+)
+_LABELS = {outcome: outcome.value.encode() for outcome in Outcome}
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -174,8 +179,7 @@ class Exchange:
         assert self.replica is not None
         self._connection = connection
         self.sent_at_s = self.touched_at_s = self.context.clock()
-        path = self.parsed.endpoint.value.encode()
-        connection.send(self, b"POST " + self.replica.base_path + path + self.replica.head + self.payload)
+        connection.send(self, self.replica.heads[self.parsed.endpoint] + self.payload)
 
     def _unreachable(self, cause: str) -> None:
         self._dial = None
@@ -232,12 +236,12 @@ class Exchange:
             return
         replica.breaker = breaker.CLOSED
         outcome = Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED
-        extra = b"x-request-id: %b\r\n%b" % (
+        extra = _EXTRA % (
             self.request_id,
-            f"x-weighbridge-gpu-seconds: {self.weight.gpu_s:.6f}\r\n"
-            f"x-weighbridge-replica: {replica.name}\r\n"
-            f"x-weighbridge-queue-ms: {self.queue_wait_s * 1e3:.1f}\r\n"
-            f"x-weighbridge-outcome: {outcome.value}\r\n".encode("latin-1"),
+            self.weight.gpu_s,
+            replica.label,
+            self.queue_wait_s * 1e3,
+            _LABELS[outcome],
         )
         phrase = _PHRASES.get(status, b"Unknown")
         close = not self._keep_alive or self.context.draining

@@ -12,6 +12,7 @@ A bare "least predicted TTFT" halves capacity: idle replicas tie, the first gets
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from estimator.price import Weight
 
@@ -47,8 +48,7 @@ class PickRule:
     dispatch_prefill_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pick:
+class Pick(NamedTuple):
     """The chosen replica's name, its score, and what each part contributed, in seconds."""
 
     replica: str

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from backlog.records import ReplicaState
 from gateway import breaker
 from gateway.ledger import ReplicaLedger
+from gateway.openai import Endpoint
 from gateway.upstream import ReplicaConnection
 
 MOST_IDLE = 512
@@ -18,8 +19,20 @@ class Replica:
     """Gives out connections and remembers whether the replica answers. `state` is the scaler's word."""
 
     __slots__ = (
-        "_closed", "_dials", "_host", "_port", "_tls", "base_path", "breaker", "head", "idle", "ledger", "name", "open",
-        "state", "url",
+        "_closed",
+        "_dials",
+        "_host",
+        "_port",
+        "_tls",
+        "breaker",
+        "heads",
+        "idle",
+        "label",
+        "ledger",
+        "name",
+        "open",
+        "state",
+        "url",
     )  # fmt: skip
 
     def __init__(self, *, name: str, url: str, api_key: str | None, gpus: int, state: ReplicaState) -> None:
@@ -29,13 +42,18 @@ class Replica:
         self.name = name
         self.url = url
         self.state = state
-        self.base_path = parts.path.rstrip("/").encode()
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
-        self.head = f" HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n{authorization}".encode()
-        """The part of a request head that is the same for every request to this replica, after the path."""
+        host = parts.netloc.rpartition("@")[2]
+        base_path = parts.path.rstrip("/")
+        self.heads = {
+            endpoint: f"POST {base_path}{endpoint.value} HTTP/1.1\r\nhost: {host}\r\n{authorization}".encode()
+            for endpoint in Endpoint
+        }
+        """The part of a request head that is the same for every request to this replica."""
+        self.label = name.encode("latin-1", "replace")
         self.ledger = ReplicaLedger(name, gpus=gpus)
         self.breaker = breaker.CLOSED
         self.idle: deque[ReplicaConnection] = deque()

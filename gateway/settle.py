@@ -28,15 +28,18 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float) -> None:
     if exchange.sent_at_s > 0.0 and outcome is not Outcome.REPLICA_REFUSED:
         stats.queue_wait_s.observe(exchange.queue_wait_s)
         stats.predicted_gpu_s += weight.gpu_s
-        used = pool.price.used(
-            input_tokens=input_tokens, cached_tokens=min(cached_tokens, input_tokens), output_tokens=output_tokens
+        price = pool.price
+        prefill_gpu_s = price.gpus * price.prefill_s(
+            input_tokens=input_tokens, cached_tokens=min(cached_tokens, input_tokens)
         )
-        stats.bill(exchange.tenant, "prefill", used.prefill_s * pool.price.gpus)
-        stats.bill(exchange.tenant, "decode", used.decode_s * pool.price.gpus)
+        decode_gpu_s = price.gpus * price.decode_s(input_tokens=input_tokens, output_tokens=output_tokens)
+        stats.bill(exchange.tenant, "prefill", prefill_gpu_s)
+        stats.bill(exchange.tenant, "decode", decode_gpu_s)
         stats.input_tokens += input_tokens
         stats.output_tokens += output_tokens
         if usage is not None and outcome is Outcome.SERVED:
-            stats.estimate_ratio.observe(used.gpu_s / weight.gpu_s if weight.gpu_s > 0.0 else 1.0)
+            if weight.gpu_s > 0.0:
+                stats.estimate_ratio.observe((prefill_gpu_s + decode_gpu_s) / weight.gpu_s)
             pool.learn(parsed, exchange.route, usage.input_tokens, usage.output_tokens)
     if exchange.first_token_at_s is not None and parsed.streams:
         _measure(exchange, output_tokens, now_s)

@@ -18,16 +18,28 @@ class Usage:
     cached_tokens: int
 
 
+def _last_of(data: bytes) -> re.Match[bytes] | None:
+    """The last usage object when the last mention of the word is something else."""
+    found = None
+    for one in _USAGE.finditer(data):
+        found = one
+    return found
+
+
 def find_usage(data: bytes) -> Usage | None:
     """The last usage object in `data`; `None` when there is none or it is null.
 
     A search instead of a parse: responses reach megabytes, and the object sits at their end. Text that a model writes
     cannot match, because a quote inside a JSON string is escaped.
     """
-    found = _USAGE.findall(data)
-    if not found:
+    # From the last mention on: a regular expression over the whole would cost more than everything else here.
+    mention = data.rfind(b'"usage"')
+    if mention < 0:
         return None
-    text = found[-1]
+    found = _USAGE.match(data, mention) or _last_of(data)
+    if found is None:
+        return None
+    text = found[0]
     given = _INPUT.search(text)
     if given is None:
         return None
