@@ -40,7 +40,7 @@ from gateway.usage import Usage, find_usage
             id="the last of several",
         ),
         pytest.param(
-            '{"usage":{"prompt_tokens":5,"completion_tokens":7}}{"usage":null}',
+            '{"usage":{"prompt_tokens":1}}{"usage":{"prompt_tokens":5,"completion_tokens":7}}{"usage":null}',
             Usage(5, 7, 0),
             id="the last that is one",
         ),
