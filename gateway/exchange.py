@@ -281,6 +281,11 @@ class Exchange:
             quick = self.context.clock() - self.sent_at_s < STALE_S
             self._try_again(cause, stale=quick and connection is not None and connection.used)
             return
+        if self.relay.done_marker:
+            # The model server had said all: only the end of the framing is missing.
+            self.response_read()
+            self.response_end()
+            return
         self._break_off(
             Refusal(Outcome.REPLICA_BROKE, f"the replica stopped before the response was complete: {cause}")
         )
@@ -291,9 +296,11 @@ class Exchange:
         if replica is not None:
             replica.breaker = breaker.failed(replica.breaker, now_s, unreachable=False)
         self._finish(refusal.outcome, now_s)
+        # A read that ends in nonsense may have brought the head as well.
+        self.client.write(b"".join(self._out))
         self._out.clear()
         if self.relay.streams:
-            self.client.write(self.relay.end(error_event(refusal)))
+            self.client.write(self.relay.cut(error_event(refusal)))
             self.client.response_done(keep_alive=self._keep_alive and self.relay.keeps_connection)
         else:
             # A body that is cut short by a close cannot be mistaken for a whole one.
@@ -324,6 +331,8 @@ class Exchange:
         limits = self.context.limits
         silent_s = now_s - self.touched_at_s
         if not self.relay.started and silent_s > limits.first_byte_s:
+            if self.replica is not None:
+                self.replica.breaker = breaker.failed(self.replica.breaker, now_s, unreachable=False)
             self._refuse(Refusal(Outcome.REPLICA_TIMEOUT, f"no response within {limits.first_byte_s:g} s"))
         elif self.relay.started and silent_s > limits.stalled_s and not self._connection.paused:
             self._break_off(Refusal(Outcome.REPLICA_BROKE, f"no data from the replica for {limits.stalled_s:g} s"))

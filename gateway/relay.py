@@ -18,6 +18,8 @@ TAIL_BYTES = 2048
 """Enough to hold the usage object at the end of a body that does not stream."""
 
 LAST_CHUNK = b"0\r\n\r\n"
+BODILESS = frozenset({204, 304})
+"""Statuses whose responses end with the head, whatever their headers say."""
 
 
 class Relay:
@@ -76,7 +78,9 @@ class Relay:
                 length = value
             if key not in _DROPPED:
                 out += (name, b": ", value, b"\r\n")
-        if length is not None and self._events is None:
+        if status in BODILESS:
+            pass
+        elif length is not None and self._events is None:
             out += (b"content-length: ", length, b"\r\n")
         elif self.http10:
             self._close_delimited = True
@@ -103,6 +107,12 @@ class Relay:
         """The end of the body; `last` is written before it (an error event)."""
         rest = (self._events.end() if self._events is not None else b"") + last
         framed = self._frame(rest) if rest else b""
+        return framed + LAST_CHUNK if self._chunked else framed
+
+    def cut(self, last: bytes) -> bytes:
+        """The end of a stream that broke: what is unfinished is dropped, `last` is written as an event of its own."""
+        begun = self._events.cut() if self._events is not None else b""
+        framed = self._frame(begun + last)
         return framed + LAST_CHUNK if self._chunked else framed
 
     def _frame(self, data: bytes) -> bytes:

@@ -48,6 +48,11 @@ class EventFilter:
         tail, self._tail = self._tail, b""
         return self._pass(tail) if tail else b""
 
+    def cut(self) -> bytes:
+        """Drop an unfinished event. What closes it, when its beginning was passed on already."""
+        self._tail = b""
+        return b"\n\n" if self._in_long else b""
+
     def _pass_long(self, data: bytes) -> bytes:
         """A piece of an event that is too long to hold. Only its beginning is counted; no part of it is read."""
         self.events += not self._in_long and data.startswith(b"data:")

@@ -26,8 +26,8 @@ class ReplicaConnection(asyncio.Protocol):
     """A keep-alive connection to a replica. `reader` is the request it is busy with."""
 
     __slots__ = (
-        "_complete", "_headers", "_interim", "_keep_alive", "_parser", "_replica", "_until_close", "paused", "reader",
-        "transport", "used",
+        "_complete", "_headed", "_headers", "_interim", "_keep_alive", "_parser", "_replica", "_surplus", "paused",
+        "reader", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, replica: "Replica") -> None:
@@ -37,7 +37,9 @@ class ReplicaConnection(asyncio.Protocol):
         self._interim = False
         self._complete = False
         self._keep_alive = False
-        self._until_close = False
+        self._headed = False
+        self._surplus = False
+        """More has come than the response that was asked for: nothing on this connection can be trusted any more."""
         self.reader: ResponseReader | None = None
         self.transport: asyncio.Transport | None = None
         self.used = False
@@ -49,7 +51,7 @@ class ReplicaConnection(asyncio.Protocol):
         """Write one whole request; its response goes to `reader`."""
         assert self.transport is not None
         self.reader = reader
-        self._complete = False
+        self._complete = self._headed = False
         self.transport.write(payload)
 
     def abort(self) -> None:
@@ -83,22 +85,26 @@ class ReplicaConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"bad response: {type(error).__name__}")
-            return
+            if not self._complete:
+                self._fail(f"bad response: {type(error).__name__}")
+                return
+            self._surplus = True
         if self.reader is not reader:
             return
         if not self._complete:
             reader.response_read()
             return
-        self._release()
+        # Written before the connection is given back: a client that reads slowly pauses it here for the last time.
         reader.response_read()
+        self._release()
         reader.response_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._replica.forget(self)
         reader = self.reader
-        if reader is not None and self._until_close and exc is None:
+        framed = any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+        if reader is not None and self._headed and not framed and exc is None:
             # Neither a length nor chunks: the close is the end of the body.
             self.reader = None
             reader.response_end()
@@ -108,11 +114,14 @@ class ReplicaConnection(asyncio.Protocol):
     def _release(self) -> None:
         self.reader = None
         self.used = True
-        self.resume()
-        if self._keep_alive and self._replica.keeps(self):
+        transport = self.transport
+        if transport is None:
             return
-        if self.transport is not None:
-            self.transport.close()
+        self.resume()
+        # A response to a request that was not read to its end leaves the rest of it in the way of the next.
+        whole = self._keep_alive and not self._surplus and transport.get_write_buffer_size() == 0
+        if not (whole and self._replica.keeps(self)):
+            transport.abort()
 
     def _fail(self, cause: str) -> None:
         reader, self.reader = self.reader, None
@@ -125,6 +134,7 @@ class ReplicaConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = []
+        self._surplus = self._complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
@@ -132,20 +142,18 @@ class ReplicaConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         self._interim = status < 200
-        if not self._interim and self.reader is not None:
-            self._until_close = not any(
-                name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers
-            )
+        if not (self._interim or self._surplus) and self.reader is not None:
+            self._headed = True
             self.reader.response_head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        if self.reader is not None:
+        if self.reader is not None and not self._surplus:
             self.reader.response_body(data)
 
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-        else:
+        elif not self._surplus:
             # Asked here because the parser forgets it when the next message may begin.
             self._keep_alive = self._parser.should_keep_alive()
             self._complete = True
