@@ -12,6 +12,7 @@ from estimator.price import Weight
 from gateway.pick import Load
 
 NOTHING = ReplicaShare(in_flight=0, prefill_s=0.0, prefill_tokens=0, kv_tokens=0, remaining_gpu_s=0.0)
+NOTHING_OWN = Load(name="")
 
 
 @dataclass(slots=True, eq=False)
@@ -25,29 +26,40 @@ class Flight:
 
 
 class ReplicaLedger:
-    """The flights of one replica. `load` is the sum over all workers, `own` is this worker's part."""
+    """The flights of one replica. `load` is the sum over all workers, `own` this worker's part of it."""
 
-    __slots__ = ("_gpus", "_remote", "_silent", "load", "own")
+    __slots__ = ("_gpus", "_remote", "_silent", "load")
 
     def __init__(self, name: str, *, gpus: int) -> None:
         self.load = Load(name=name)
-        self.own = Load(name=name)
         self._gpus = gpus
         self._remote = NOTHING
         self._silent: deque[Flight] = deque()
 
+    @property
+    def own(self) -> Load:
+        """This worker's part: the sum less what the others have."""
+        load, remote = self.load, self._remote
+        own = Load(name=load.name, in_flight=load.in_flight - remote.in_flight)
+        if own.in_flight > 0:
+            own.prefill_s = max(load.prefill_s - remote.prefill_s, 0.0)
+            own.prefill_tokens = load.prefill_tokens - remote.prefill_tokens
+            own.kv_tokens = load.kv_tokens - remote.kv_tokens
+            own.remaining_gpu_s = max(load.remaining_gpu_s - remote.remaining_gpu_s, 0.0)
+        return own
+
     def start(self, weight: Weight, *, now_s: float, ahead_s: float, silent: bool) -> Flight:
         """A request is sent. `silent` ones show no first token: it is assumed after `ahead_s` and own prefill."""
-        if self.load.prefill_s <= 0.0:
-            self.load.progressed_at_s = now_s
-        uncached = weight.input_tokens - weight.cached_tokens
-        for load in (self.load, self.own):
-            load.in_flight += 1
-            load.prefill_s += weight.prefill_s
-            load.prefill_tokens += uncached
-            load.kv_tokens += weight.kv_tokens
-            load.remaining_gpu_s += weight.gpu_s
-        flight = Flight(weight, now_s + ahead_s + weight.prefill_s)
+        load = self.load
+        prefill_s = weight.prefill_s
+        if load.prefill_s <= 0.0:
+            load.progressed_at_s = now_s
+        load.in_flight += 1
+        load.prefill_s += prefill_s
+        load.prefill_tokens += weight.input_tokens - weight.cached_tokens
+        load.kv_tokens += weight.kv_tokens
+        load.remaining_gpu_s += weight.gpu_s
+        flight = Flight(weight, now_s + ahead_s + prefill_s)
         if silent:
             self._silent.append(flight)
         return flight
@@ -57,14 +69,11 @@ class ReplicaLedger:
         if not flight.prefill_open:
             return
         flight.prefill_open = False
-        weight = flight.weight
-        uncached = weight.input_tokens - weight.cached_tokens
-        prefill_gpu_s = weight.prefill_s * self._gpus
-        for load in (self.load, self.own):
-            load.prefill_s -= weight.prefill_s
-            load.prefill_tokens -= uncached
-            load.remaining_gpu_s -= prefill_gpu_s
-        self.load.progressed_at_s = now_s
+        weight, load = flight.weight, self.load
+        load.prefill_s -= weight.prefill_s
+        load.prefill_tokens -= weight.input_tokens - weight.cached_tokens
+        load.remaining_gpu_s -= weight.prefill_s * self._gpus
+        load.progressed_at_s = now_s
 
     def release_silent(self, now_s: float) -> bool:
         """Release the prefill of silent flights that are due, in order of sending; whether any was."""
@@ -82,26 +91,27 @@ class ReplicaLedger:
             return
         self.first_token(flight, now_s)
         flight.open = False
-        weight = flight.weight
-        for load in (self.load, self.own):
-            load.in_flight -= 1
-            load.kv_tokens -= weight.kv_tokens
-            load.remaining_gpu_s -= weight.gpu_s - weight.prefill_s * self._gpus
-            if load.in_flight == 0:
-                # Exactly nothing: float sums would drift over millions of requests.
-                load.prefill_s = load.remaining_gpu_s = 0.0
-                load.prefill_tokens = load.kv_tokens = 0
-        if self.load.in_flight == 0:
+        weight, load = flight.weight, self.load
+        load.in_flight -= 1
+        load.kv_tokens -= weight.kv_tokens
+        load.remaining_gpu_s -= weight.gpu_s - weight.prefill_s * self._gpus
+        if load.in_flight == self._remote.in_flight:
+            # Exactly the others' work: float sums would drift over millions of requests.
             self._silent.clear()
+            self._take(self._remote, NOTHING_OWN)
 
     def hear(self, remote: ReplicaShare, now_s: float) -> None:
         """Replace what the other workers have in flight here."""
         if remote == self._remote:
             return
-        self._remote = remote
         own, load = self.own, self.load
+        self._remote = remote
         if remote.prefill_s + own.prefill_s < load.prefill_s or load.prefill_s <= 0.0:
             load.progressed_at_s = now_s
+        self._take(remote, own)
+
+    def _take(self, remote: ReplicaShare, own: Load) -> None:
+        load = self.load
         load.in_flight = own.in_flight + remote.in_flight
         load.prefill_s = own.prefill_s + remote.prefill_s
         load.prefill_tokens = own.prefill_tokens + remote.prefill_tokens
@@ -113,10 +123,10 @@ class ReplicaLedger:
         own = self.own
         return ReplicaShare(
             in_flight=own.in_flight,
-            prefill_s=max(own.prefill_s, 0.0),
+            prefill_s=own.prefill_s,
             prefill_tokens=own.prefill_tokens,
             kv_tokens=own.kv_tokens,
-            remaining_gpu_s=max(own.remaining_gpu_s, 0.0),
+            remaining_gpu_s=own.remaining_gpu_s,
         )
 
 

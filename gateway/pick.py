@@ -10,7 +10,7 @@ those already there:
 A bare "least predicted TTFT" halves capacity: idle replicas tie, the first gets all work, and decode piles up there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,13 +103,11 @@ def pick(loads: Sequence[Load], weight: Weight, rule: PickRule, now_s: float, *,
 
     The order of `loads` does not matter: equal scores are decided by a hash of `salt` (the request) and the name.
     """
-    return least((score(load, weight, rule, now_s) for load in loads if has_room(load, weight, rule, now_s)), salt)
-
-
-def least(picks: Iterable[Pick], salt: int) -> Pick | None:
-    """The pick with the least score, ties broken by a stable hash."""
     best: Pick | None = None
-    for candidate in picks:
+    for load in loads:
+        if not has_room(load, weight, rule, now_s):
+            continue
+        candidate = score(load, weight, rule, now_s)
         if (
             best is None
             or candidate.score_s < best.score_s

@@ -1,16 +1,28 @@
 """Token counts that a model server reports in its responses."""
 
 import re
-from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
-_INPUT = re.compile(rb'"prompt_tokens"\s*:\s*(\d+)')
-_OUTPUT = re.compile(rb'"completion_tokens"\s*:\s*(\d+)')
-_CACHED = re.compile(rb'"cached_tokens"\s*:\s*(\d+)')
+import msgspec
+
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+
+
+_decode = msgspec.json.Decoder(_Usage).decode
+
+
+class Usage(NamedTuple):
     """`cached_tokens` is 0 when the model server does not report prefix hits."""
 
     input_tokens: int
@@ -39,14 +51,13 @@ def find_usage(data: bytes) -> Usage | None:
     found = _USAGE.match(data, mention) or _last_of(data)
     if found is None:
         return None
-    text = found[0]
-    given = _INPUT.search(text)
-    if given is None:
+    try:
+        usage = _decode(found[1])
+    except msgspec.MsgspecError:
         return None
-    made = _OUTPUT.search(text)
-    cached = _CACHED.search(text)
+    details = usage.prompt_tokens_details
     return Usage(
-        input_tokens=int(given[1]),
-        output_tokens=int(made[1]) if made else 0,
-        cached_tokens=int(cached[1]) if cached else 0,
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens or 0,
+        cached_tokens=(details.cached_tokens or 0) if details is not None else 0,
     )
