@@ -87,7 +87,7 @@ class Limits:
     first_byte_s: float = 600.0
     """From sending a request to a replica to the first byte of its response."""
     stalled_s: float = 120.0
-    """Between two reads of a response that has begun."""
+    """Between two reads of a response that has begun; also between two reads of it by its client."""
     attempts: int = 3
     """Replicas that may be given one request, before its first response byte. A refused connection does not count."""
     drain_s: float = 30.0
@@ -104,7 +104,8 @@ class GatewaySettings:
     admin_host: str = "127.0.0.1"
     admin_port: int = 4001
     workers: int = 1
-    redis_url: str
+    redis_url: str = field(repr=False)
+    """It may hold a password."""
     redis_prefix: str = "wb"
     publish_s: float = 0.05
     """How often a worker publishes its work when it has changed."""

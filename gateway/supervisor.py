@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -29,8 +29,15 @@ class PortUnavailable(Exception):
     """A configured address cannot be bound."""
 
 
-def run(settings: GatewaySettings) -> int:
-    """Serve until SIGTERM or SIGINT, then drain. Returns the exit status; 2 when a port cannot be bound."""
+def nothing() -> None:
+    """No preparation."""
+
+
+def run(settings: GatewaySettings, *, prepare_worker: Callable[[], None] = nothing) -> int:
+    """Serve until SIGTERM or SIGINT, then drain. Returns the exit status; 2 when a port cannot be bound.
+
+    `prepare_worker` is called first in each worker process (logging, for one); it must be picklable.
+    """
     try:
         for host, port in ((settings.host, settings.port), (settings.admin_host, settings.admin_port)):
             check_port(host, port)
@@ -38,7 +45,7 @@ def run(settings: GatewaySettings) -> int:
         _log.error("cannot start", cause=str(error))
         return 2
     with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
-        return asyncio.run(Supervisor(settings, Path(folder)).run())
+        return asyncio.run(Supervisor(settings, Path(folder), prepare_worker).run())
 
 
 def check_port(host: str, port: int) -> None:
@@ -55,8 +62,9 @@ def check_port(host: str, port: int) -> None:
 class Supervisor:
     """Keeps the workers running until told to stop."""
 
-    def __init__(self, settings: GatewaySettings, folder: Path) -> None:
+    def __init__(self, settings: GatewaySettings, folder: Path, prepare_worker: Callable[[], None]) -> None:
         self._settings = settings
+        self._prepare_worker = prepare_worker
         self._folder = folder
         self._processes: dict[int, SpawnProcess] = {}
         self._stopping = asyncio.Event()
@@ -121,7 +129,7 @@ class Supervisor:
             self._path(number).unlink(missing_ok=True)
             process = context.Process(
                 target=worker.main,
-                args=(self._settings, number, self._path(number), os.getpid()),
+                args=(self._settings, number, self._path(number), os.getpid(), self._prepare_worker),
                 name=f"weighbridge-worker-{number}",
                 daemon=True,
             )

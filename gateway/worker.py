@@ -43,9 +43,12 @@ class Running:
     snapshot: Callable[[], WorkerState]
 
 
-def main(settings: GatewaySettings, number: int, control_path: Path, supervisor_pid: int) -> None:
+def main(
+    settings: GatewaySettings, number: int, control_path: Path, supervisor_pid: int, prepare: Callable[[], None]
+) -> None:
     """Process entry. Ends when drained."""
     die_with_parent(supervisor_pid)
+    prepare()
     uvloop.run(_main(settings, number, control_path))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -147,8 +148,12 @@ def gateway(
         except (EmbeddedRedisMissing, EmbeddedRedisFailed) as error:
             _fail(str(error), status=1)
         from gateway.supervisor import run
+        from weighbridge.logging import configure
 
-        status = run(gateway_settings(resolved, redis_url=url))
+        status = run(
+            gateway_settings(resolved, redis_url=url),
+            prepare_worker=partial(configure, "gateway-worker", level=log_level),
+        )
     raise typer.Exit(status)
 
 
