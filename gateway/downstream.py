@@ -21,7 +21,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_authorization", "_body", "_body_bytes", "_closing_at_s", "_context", "_head", "_parser", "_paused", "_queue",
-        "_refused", "_tenant", "exchange", "idle_since_s", "transport",
+        "_refused", "_tenant", "_unread", "_unsent_at_s", "_unsent_bytes", "exchange", "idle_since_s", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context) -> None:
@@ -32,6 +32,11 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes = 0
         self._queue: deque[tuple[Head, bytes, bool] | Refusal] = deque()
         self._paused = False
+        """Enough requests wait here: the client is not read."""
+        self._unread = False
+        """The client has not read enough of what was written: no further request is run."""
+        self._unsent_bytes = 0
+        self._unsent_at_s = 0.0
         self._authorization: bytes | None = None
         self._tenant = ""
         self._refused = False
@@ -51,6 +56,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        head, body_bytes = self._head, self._body_bytes
         try:
             self._parser.feed_data(data)
         except Refusal as refusal:
@@ -62,6 +68,9 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_reading(error.__context__)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._refuse_reading(Refusal(Outcome.BAD_FRAMING, f"not a valid HTTP/1.1 request: {error}"))
+        else:
+            if head is not None and head is self._head:
+                self._count_unfinished(head, 0 if self._body_bytes > body_bytes else len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -72,12 +81,17 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_gone()
 
     def pause_writing(self) -> None:
+        self._unread = True
         if self.exchange is not None:
             self.exchange.pause()
 
     def resume_writing(self) -> None:
+        self._unread = False
+        self._unsent_bytes = 0
         if self.exchange is not None:
             self.exchange.resume()
+        elif self._queue:
+            asyncio.get_running_loop().call_soon(self._next)
 
     # httptools callbacks
 
@@ -99,7 +113,8 @@ class ClientConnection(asyncio.Protocol):
         head = self._reading()
         head.method = self._parser.get_method()
         head.http10 = self._parser.get_http_version() == "1.0"
-        if head.upgrades:
+        head.complete = True
+        if head.upgrades or head.method == b"CONNECT":
             raise Refusal(Outcome.BAD_FRAMING, "protocol upgrades are not supported")
         # Clients repeat their key on every request of a connection.
         if not self._tenant or head.authorization != self._authorization:
@@ -120,8 +135,9 @@ class ClientConnection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._head = None
-        keep_alive = self._parser.should_keep_alive()
-        if self.exchange is None and not self._queue:
+        # An HTTP/1.0 client would have to be told that the connection stays open: it is closed instead.
+        keep_alive = self._parser.should_keep_alive() and not head.http10
+        if self.exchange is None and not self._queue and not self._unread:
             self._run(head, body, keep_alive=keep_alive)
             return
         if len(self._queue) >= self._context.limits.max_pipelined:
@@ -136,6 +152,14 @@ class ClientConnection(asyncio.Protocol):
     def _reading(self) -> Head:
         assert self._head is not None
         return self._head
+
+    def _count_unfinished(self, head: Head, more_bytes: int) -> None:
+        """Bound what the parser holds of a line that does not end. A line that ends is counted by `Head.add`."""
+        head.unfinished_bytes = head.unfinished_bytes + more_bytes if more_bytes else 0
+        limit_bytes = self._context.limits.max_header_bytes
+        if head.unfinished_bytes > limit_bytes:
+            detail = f"request headers are larger than {limit_bytes} bytes"
+            self._refuse_reading(Refusal(Outcome.HEADERS_TOO_LARGE, detail))
 
     def _run(self, head: Head, body: bytes, *, keep_alive: bool) -> None:
         context = self._context
@@ -158,7 +182,10 @@ class ClientConnection(asyncio.Protocol):
             else:
                 context.refused(refusal.outcome)
             keep = keep_alive and not context.draining
-            self.write(error_response(refusal, request_id=head.request_id, keep_alive=keep))
+            response = error_response(refusal, request_id=head.request_id, keep_alive=keep)
+            if head.method == b"HEAD":
+                response = response[: response.index(b"\r\n\r\n") + 4]
+            self.write(response)
             self.response_done(keep_alive=keep_alive)
 
     def _refuse_reading(self, refusal: Refusal) -> None:
@@ -200,7 +227,7 @@ class ClientConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
-        if self.exchange is not None or not self._queue or self.transport is None:
+        if self.exchange is not None or not self._queue or self._unread or self.transport is None:
             return
         item = self._queue.popleft()
         if self._paused and len(self._queue) < 2:
@@ -225,9 +252,11 @@ class ClientConnection(asyncio.Protocol):
     # Time
 
     def check_time(self, now_s: float) -> None:
-        """Close a connection that is idle, sends its request too slowly, or lingers after a refusal."""
+        """Close a connection that is idle, sends or reads too slowly, or lingers after a refusal."""
         limits = self._context.limits
-        if self._closing_at_s is not None:
+        if self._stuck_s(now_s) > limits.stalled_s:
+            self.abort()
+        elif self._closing_at_s is not None:
             if now_s >= self._closing_at_s:
                 self.close()
         elif self.exchange is not None:
@@ -237,5 +266,14 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse_reading(
                     Refusal(Outcome.READ_TIMEOUT, f"the request was not complete within {limits.request_read_s:g} s")
                 )
-        elif self._context.draining or now_s - self.idle_since_s > limits.idle_s:
+        elif not self._queue and (self._context.draining or now_s - self.idle_since_s > limits.idle_s):
             self.close()
+
+    def _stuck_s(self, now_s: float) -> float:
+        """How long the client has read nothing of what is there for it, when nothing is added either."""
+        unsent_bytes = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        flows = self.exchange is not None and not self._unread
+        if flows or unsent_bytes < self._unsent_bytes or self._unsent_bytes == 0:
+            self._unsent_at_s = now_s
+        self._unsent_bytes = unsent_bytes
+        return now_s - self._unsent_at_s

@@ -323,6 +323,7 @@ class Exchange:
         """The client has caught up."""
         if self._connection is not None:
             self._connection.resume()
+            self.touched_at_s = self.context.clock()
 
     def check_time(self, now_s: float) -> None:
         """Give up on a replica that has not answered, or has stopped in the middle of an answer."""

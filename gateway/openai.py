@@ -214,12 +214,19 @@ def _bucket(cap: int | None) -> int:
 
 
 def rewrite(body: bytes, *, model: str | None, include_usage: bool) -> bytes:
-    """`body` with the replica's model name and/or `stream_options.include_usage`; all other values keep their bytes."""
-    fields = _raw_object.decode(body)
+    """`body` with the replica's model name and/or `stream_options.include_usage`; all other values keep their bytes.
+
+    Raises `Refusal` (bad-request) for a name that is not UTF-8.
+    """
+    try:
+        fields = _raw_object.decode(body)
+        options = (_raw_options.decode(fields.get("stream_options", b"null")) if include_usage else None) or {}
+    except UnicodeDecodeError as error:
+        # `parse` passes over names that it does not know.
+        raise Refusal(Outcome.BAD_REQUEST, f"the body is not valid JSON: {error}") from None
     if model is not None:
         fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if include_usage:
-        options = _raw_options.decode(fields.get("stream_options", b"null")) or {}
         options["include_usage"] = msgspec.Raw(b"true")
         fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)

@@ -30,6 +30,10 @@ class Head:
     length: int | None = None
     chunked: bool = False
     header_bytes: int = 0
+    unfinished_bytes: int = 0
+    """Of the reads since a line, a header or body began that has not ended."""
+    complete: bool = False
+    """What follows as a header is a trailer: counted, and dropped."""
     upgrades: bool = False
 
     @property
@@ -42,6 +46,8 @@ class Head:
         if self.header_bytes > limits.max_header_bytes:
             detail = f"request headers are larger than {limits.max_header_bytes} bytes"
             raise Refusal(Outcome.HEADERS_TOO_LARGE, detail)
+        if self.complete:
+            return
         key = name.lower()
         if key == b"content-length":
             self._take_length(value, limits)
