@@ -33,10 +33,12 @@ check: $(STAMP) ## Format, lint, types, import contracts, file sizes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.filesize
+	$(BIN)/python -m docs.generate --check
 
-fix: $(STAMP) ## Format and apply the safe lint fixes
+fix: $(STAMP) ## Format, apply the safe lint fixes, rewrite the generated reference
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python -m docs.generate
 
 bench: $(STAMP) ## Side by side with nginx and the Rust routers (installs them into .bench/)
 	$(BIN)/python -m benchmarks.routers

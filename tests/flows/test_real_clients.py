@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import openai
@@ -12,6 +13,7 @@ import pytest
 from simulator.server import serve as serve_simulator
 from simulator.settings import simulator_settings
 from tests.flows.conftest import KEY, Gateway, StartGateway, until
+from tests.flows.scripted import answer, replica
 
 
 @pytest.fixture
@@ -89,11 +91,40 @@ async def test_an_abandoned_stream_is_aborted_on_the_model_server(fleet: Gateway
     await until(idle, limit_s=3.0)
 
 
-async def test_curl_streams(fleet: Gateway) -> None:
-    if shutil.which("curl") is None:
+def need(program: str) -> None:
+    """Skip without `program`, but fail where CI promises it."""
+    if shutil.which(program) is None:
         if os.environ.get("CI"):
-            pytest.fail("CI must have curl")
-        pytest.skip("no curl on PATH")
+            pytest.fail(f"CI must have {program}")
+        pytest.skip(f"no {program} on PATH")
+
+
+async def test_wrk_gets_nothing_but_success(start_gateway: StartGateway, tmp_path: Path) -> None:
+    need("wrk")
+    script = tmp_path / "post.lua"
+    script.write_text(
+        f"""wrk.method = "POST"
+wrk.headers["Authorization"] = "Bearer {KEY}"
+wrk.body = [[{{"model":"m","messages":[{{"role":"user","content":"hi"}}]}}]]
+"""
+    )
+    async with replica(answer) as one, start_gateway([one.url]) as gateway:
+        process = await asyncio.create_subprocess_exec(
+            "wrk", "-t1", "-c16", "-d1s", "-s", str(script), f"{gateway.url}/v1/chat/completions",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output = (await process.communicate())[0].decode()
+        outcomes = gateway.pool.stats.outcomes
+    assert process.returncode == 0
+    assert "Non-2xx" not in output
+    assert "Socket errors" not in output
+    # wrk drops what is in flight when its time is over.
+    assert set(outcomes) <= {("m", "served"), ("m", "client-gone")}
+    assert outcomes["m", "served"] > 16
+
+
+async def test_curl_streams(fleet: Gateway) -> None:
+    need("curl")
     body = '{"model":"m","stream":true,"max_tokens":3,"messages":[{"role":"user","content":"hi"}]}'
     process = await asyncio.create_subprocess_exec(
         "curl", "-sSN", "--fail-with-body", f"{fleet.url}/v1/chat/completions",
