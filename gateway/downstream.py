@@ -164,6 +164,8 @@ class ClientConnection(asyncio.Protocol):
     def _run(self, head: Head, body: bytes, *, keep_alive: bool) -> None:
         context = self._context
         number = context.next_number()
+        # The wait for a replica begins now, not when a slow or pipelining client began to send.
+        head.arrived_at_s = context.clock()
         if not head.request_id:
             head.request_id = context.request_id(number)
         try:

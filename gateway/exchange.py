@@ -149,7 +149,7 @@ class Exchange:
         """It waited as long as it may."""
         self.seat = None
         self.pool.measured(ttft_missed=True, tpot_missed=False)
-        if self._last_failure:
+        if self._last_failure and refusal.outcome is Outcome.WAIT_EXPIRED:
             refusal.detail += f"; last failure: {self._last_failure}"
         self._refuse(refusal)
 
@@ -342,7 +342,7 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._finish(refusal.outcome, self.context.clock())
-        keep_alive = self._keep_alive and HTTP[refusal.outcome].status != 500
+        keep_alive = self._keep_alive and HTTP[refusal.outcome].status != 500 and not self.context.draining
         self.client.write(error_response(refusal, request_id=self.request_id, keep_alive=keep_alive))
         self.client.response_done(keep_alive=keep_alive)
 

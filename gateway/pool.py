@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backlog.records import PoolView, ReplicaName, ReplicaShare, ReplicaState, WorkerId, WorkerReport
+import structlog
+
+from backlog.records import PoolView, ReplicaName, ReplicaRecord, ReplicaShare, ReplicaState, WorkerId, WorkerReport
 from estimator.length import LengthModel, OutputLength
 from estimator.price import Weight
 from estimator.tokens import TextSize, TokenRatio
@@ -19,6 +21,7 @@ from gateway.stats import PoolStats
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
+_log = structlog.get_logger()
 NO_OUTPUT = OutputLength(mean=0.0, p50=0.0, p90=0.0)
 NO_TEXT = TextSize(ascii_chars=0)
 LESSONS_PER_TICK = 32
@@ -55,6 +58,8 @@ class Pool:
         self.others = Others()
         self.changed = True
         self._urgent = urgent
+        self._unusable: set[tuple[str, str]] = set()
+        """Name and url of listed replicas that cannot be used."""
         self._ratios = {endpoint: TokenRatio() for endpoint in Endpoint}
         self._lengths = LengthModel()
         self._lessons: list[tuple[ParsedRequest, tuple[object, ...], int, int]] = []
@@ -113,6 +118,12 @@ class Pool:
         usable = [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
         fresh = [load for load in usable if load.name not in avoid] if avoid else usable
         return pick.pick(fresh or usable, weight, self.rule, now_s, salt=salt)
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """End every waiting request with `refusal`."""
+        while (seat := self.room.head()) is not None:
+            self.room.leave(seat)
+            seat.guest.expire(refusal)
 
     def pump(self, now_s: float) -> None:
         """Dispatch waiting requests, first come first, until the first one does not fit."""
@@ -201,7 +212,18 @@ class Pool:
                 known.state = record.state
                 continue
             if known is not None:
-                known.close()
+                self.replicas.pop(record.name).close()
+            if (record.name, record.url) not in self._unusable:
+                self._add(record)
+        listed = {record.name for record in view.replicas}
+        self._unusable &= {(record.name, record.url) for record in view.replicas}
+        for name in [name for name in self.replicas if name not in listed]:
+            # Its requests in flight keep their connections and settle on the object they hold.
+            self.replicas.pop(name).close()
+
+    def _add(self, record: ReplicaRecord) -> None:
+        """A replica as the scaler describes it. An address that cannot be one is said once and left out."""
+        try:
             self.replicas[record.name] = Replica(
                 name=record.name,
                 url=record.url,
@@ -209,10 +231,9 @@ class Pool:
                 gpus=self.price.gpus,
                 state=record.state,
             )
-        listed = {record.name for record in view.replicas}
-        for name in [name for name in self.replicas if name not in listed]:
-            # Its requests in flight keep their connections and settle on the object they hold.
-            self.replicas.pop(name).close()
+        except ValueError as error:
+            self._unusable.add((record.name, record.url))
+            _log.warning("replica record is unusable", pool=self.settings.name, cause=str(error))
 
     # What this worker tells
 

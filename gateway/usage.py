@@ -6,7 +6,8 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+"""Beyond it arithmetic could overflow, and nothing true is reported."""
 
 
 class _Details(msgspec.Struct, gc=False):

@@ -20,6 +20,7 @@ from gateway import control
 from gateway.auth import Keys
 from gateway.context import Context
 from gateway.downstream import ClientConnection
+from gateway.outcome import Outcome, Refusal
 from gateway.pool import Pool
 from gateway.publish import Publisher
 from gateway.settings import GatewaySettings
@@ -168,3 +169,7 @@ async def _finish(context: Context) -> None:
         await asyncio.sleep(TICK_S)
     if context.connections:
         _log.warning("drain deadline passed, requests are cut off", connections=len(context.connections))
+        for pool in context.pools:
+            pool.turn_away(Refusal(Outcome.DRAINING, "the gateway is shutting down", retry_after_s=1.0))
+        # The answers are on their way before the connections are closed.
+        await asyncio.sleep(TICK_S)
