@@ -22,6 +22,8 @@ The log-normal through 130 and 450 has mean 208; through 424 it would have 198.
 """
 PRIOR_WEIGHT = 20.0
 """Observations that the prior counts as, in the global histogram; the global one counts as many in each route."""
+MOST_CAPS = 64
+"""Predictions remembered per route and shape."""
 MEMORY = 2000.0
 """Observations after which a histogram's counts are halved: routes follow a change within a few thousand requests."""
 
@@ -77,23 +79,31 @@ def _shares(histogram: _Histogram, prior: Sequence[float]) -> list[float]:
 class _Shape:
     """A distribution, summed up so that a prediction under any cap costs a constant number of operations."""
 
-    __slots__ = ("p50", "p90", "share_below", "squares_below", "tokens_below")
+    __slots__ = ("_capped", "p50", "p90", "share_below", "squares_below", "tokens_below")
 
     def __init__(self, shares: Sequence[float]) -> None:
         """`shares` over the bins sum to 1. Element i of the running sums covers the bins before i."""
         self.share_below = (0.0, *accumulate(shares))
         self.tokens_below = (0.0, *accumulate(share * center for share, center in zip(shares, _CENTERS, strict=True)))
         self.squares_below = (0.0, *accumulate(share * c * c for share, c in zip(shares, _CENTERS, strict=True)))
+        self._capped: dict[float, OutputLength] = {}
         self.p50 = self._quantile(0.5)
         self.p90 = self._quantile(0.9)
 
     def capped(self, cap: float) -> OutputLength:
-        """Mean and quantiles of `min(length, cap)`."""
+        """Mean and quantiles of `min(length, cap)`. Clients use few caps: the last ones are remembered."""
+        known = self._capped.get(cap)
+        if known is not None:
+            return known
         index = _bins_up_to(cap)
         capped_share = max(0.0, 1.0 - self.share_below[index])
         mean = max(1.0, min(cap, self.tokens_below[index] + cap * capped_share))
         mean_square = max(mean * mean, self.squares_below[index] + cap * cap * capped_share)
-        return OutputLength(mean, min(self.p50, cap), min(self.p90, cap), mean_square)
+        length = OutputLength(mean, min(self.p50, cap), min(self.p90, cap), mean_square)
+        if len(self._capped) >= MOST_CAPS:
+            self._capped.clear()
+        self._capped[cap] = length
+        return length
 
     def beyond(self, generated: float, cap: float) -> float | None:
         """Mean of `min(length, cap) - generated` over lengths above `generated`; `None` when there are none."""

@@ -1,7 +1,7 @@
 """Input tokens from text without tokenizing: a prior per class of characters, corrected by reported counts."""
 
-from dataclasses import dataclass
 from math import sqrt
+from typing import NamedTuple
 
 ASCII_TOKENS_PER_CHAR = 0.25
 """English text and code in tokenizers of 100k+ entries: 3.5-4.5 characters a token."""
@@ -19,8 +19,7 @@ FULL_GAIN_TOKENS = 64.0
 """Shorter texts teach in proportion to their size: their count is mostly the chat template's."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextSize:
+class TextSize(NamedTuple):
     """The size of a request's text. `wide_chars` are characters beyond ASCII, `messages` counts chat messages."""
 
     ascii_chars: int

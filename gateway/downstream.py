@@ -20,12 +20,14 @@ class ClientConnection(asyncio.Protocol):
     """Reads whole requests, runs them one after the other, and closes what misbehaves."""
 
     __slots__ = (
-        "_authorization", "_body", "_body_bytes", "_closing_at_s", "_context", "_head", "_parser", "_paused", "_queue",
-        "_refused", "_tenant", "_unread", "_unsent_at_s", "_unsent_bytes", "exchange", "idle_since_s", "transport",
+        "_authorization", "_body", "_body_bytes", "_closing_at_s", "_context", "_head", "_limits", "_parser",
+        "_paused", "_queue", "_refused", "_tenant", "_unread", "_unsent_at_s", "_unsent_bytes", "exchange",
+        "idle_since_s", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._limits = context.limits
         self._parser = httptools.HttpRequestParser(self)
         self._head: Head | None = None
         self._body: list[bytes] = []
@@ -50,7 +52,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=self._context.limits.write_high_water_bytes)
+        self.transport.set_write_buffer_limits(high=self._limits.write_high_water_bytes)
         self._context.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -103,11 +105,13 @@ class ClientConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         head = self._reading()
         head.target += url
-        if len(head.target) > self._context.limits.max_header_bytes:
+        if len(head.target) > self._limits.max_header_bytes:
             raise Refusal(Outcome.HEADERS_TOO_LARGE, "request target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._reading().add(name, value, self._context.limits)
+        head = self._head
+        assert head is not None
+        head.add(name, value, self._limits)
 
     def on_headers_complete(self) -> None:
         head = self._reading()
@@ -126,8 +130,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
-        if self._body_bytes > self._context.limits.max_body_bytes:
-            raise too_large(self._context.limits)
+        if self._body_bytes > self._limits.max_body_bytes:
+            raise too_large(self._limits)
         self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -140,8 +144,8 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is None and not self._queue and not self._unread:
             self._run(head, body, keep_alive=keep_alive)
             return
-        if len(self._queue) >= self._context.limits.max_pipelined:
-            raise Refusal(Outcome.BAD_REQUEST, f"more than {self._context.limits.max_pipelined} pipelined requests")
+        if len(self._queue) >= self._limits.max_pipelined:
+            raise Refusal(Outcome.BAD_REQUEST, f"more than {self._limits.max_pipelined} pipelined requests")
         self._queue.append((head, body, keep_alive))
         if self.transport is not None and not self._paused and len(self._queue) >= 2:
             self._paused = True
@@ -156,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
     def _count_unfinished(self, head: Head, more_bytes: int) -> None:
         """Bound what the parser holds of a line that does not end. A line that ends is counted by `Head.add`."""
         head.unfinished_bytes = head.unfinished_bytes + more_bytes if more_bytes else 0
-        limit_bytes = self._context.limits.max_header_bytes
+        limit_bytes = self._limits.max_header_bytes
         if head.unfinished_bytes > limit_bytes:
             detail = f"request headers are larger than {limit_bytes} bytes"
             self._refuse_reading(Refusal(Outcome.HEADERS_TOO_LARGE, detail))
@@ -255,7 +259,7 @@ class ClientConnection(asyncio.Protocol):
 
     def check_time(self, now_s: float) -> None:
         """Close a connection that is idle, sends or reads too slowly, or lingers after a refusal."""
-        limits = self._context.limits
+        limits = self._limits
         if self._stuck_s(now_s) > limits.stalled_s:
             self.abort()
         elif self._closing_at_s is not None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 NO_OUTPUT = OutputLength(mean=0.0, p50=0.0, p90=0.0)
 NO_TEXT = TextSize(ascii_chars=0)
-LESSONS_PER_TICK = 32
-"""Reports learned from in one tick of 20 ms; at 1600 a second more would teach the same and cost a tenth of a core."""
+LESSONS_PER_TICK = 8
+"""Reports learned from in one tick of 20 ms; at 400 a second more would teach the same and cost some 5 % of a core."""
 URGENT_PREFILL_S = 0.1
 """A request that adds more prefill than this is published at once: another gateway must not pick the same replica."""
 

@@ -63,7 +63,9 @@ class Replica:
 
     def usable(self, now_s: float) -> bool:
         """Whether new work may be sent here."""
-        return self.state is ReplicaState.READY and breaker.allows(self.breaker, now_s)
+        return self.state is ReplicaState.READY and (
+            self.breaker is breaker.CLOSED or breaker.allows(self.breaker, now_s)
+        )
 
     def take_idle(self) -> ReplicaConnection | None:
         """An open connection that nobody uses, the most recently used first."""
