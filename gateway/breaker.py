@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 FAILURES_TO_OPEN = 5
 FIRST_OPEN_S = 0.5
 LONGEST_OPEN_S = 10.0
+TRIAL_S = 1.0
+"""A request on trial that is neither refused nor broken off after this makes room for another, answered or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

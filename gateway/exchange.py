@@ -94,7 +94,9 @@ class Exchange:
         self.parsed = parsed
         self.tenant = tenant
         self.payload = payload
-        """Forwarded headers, a blank line and the body: everything of the request after the replica's own head."""
+        """Forwarded headers, a blank line and the body: all of the request after the replica's own head. Let go when
+        the response begins: nobody sends it again.
+        """
         self.request_id = request_id
         self.arrived_at_s = arrived_at_s
         self.salt = salt
@@ -235,6 +237,7 @@ class Exchange:
             self._try_again(f"status {status}", unreachable=status in FULL)
             return
         replica.breaker = breaker.CLOSED
+        self.payload = b""
         outcome = Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED
         extra = _EXTRA % (
             self.request_id,
@@ -337,6 +340,9 @@ class Exchange:
             self._refuse(Refusal(Outcome.REPLICA_TIMEOUT, f"no response within {limits.first_byte_s:g} s"))
         elif self.relay.started and silent_s > limits.stalled_s and not self._connection.paused:
             self._break_off(Refusal(Outcome.REPLICA_BROKE, f"no data from the replica for {limits.stalled_s:g} s"))
+        elif not self.relay.started and silent_s > breaker.TRIAL_S and self.replica is not None:
+            # Answers that do not stream take minutes: nobody else would be sent there meanwhile.
+            self.replica.breaker = breaker.withdrawn(self.replica.breaker)
 
     # The end
 

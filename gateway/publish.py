@@ -44,8 +44,12 @@ class Publisher:
     async def run(self) -> None:
         """Runs until `stop`. Not by cancellation: a Redis client in the middle of a call may swallow that."""
         while not self._stopping:
-            for pool in self._context.pools:
-                await self.exchange(pool)
+            try:
+                for pool in self._context.pools:
+                    await self.exchange(pool)
+            except Exception:
+                # Silence would look like a dead worker to the others, and its replica list would never change again.
+                _log.exception("exchange with redis failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._publish_s):
                     await self._urgent.wait()

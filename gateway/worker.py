@@ -151,12 +151,16 @@ async def _tick(context: Context) -> None:
     slow_at_s = 0.0
     while True:
         now_s = context.clock()
-        for pool in context.pools:
-            pool.tick(now_s)
-        if now_s >= slow_at_s:
-            slow_at_s = now_s + SLOW_TICK_S
-            for connection in list(context.connections):
-                connection.check_time(now_s)
+        try:
+            for pool in context.pools:
+                pool.tick(now_s)
+            if now_s >= slow_at_s:
+                slow_at_s = now_s + SLOW_TICK_S
+                for connection in list(context.connections):
+                    connection.check_time(now_s)
+        except Exception:
+            # Without a clock no deadline would ever pass again, and nobody would notice.
+            _log.exception("tick failed")
         await asyncio.sleep(TICK_S)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -65,6 +67,48 @@ async def test_a_client_that_leaves_during_the_trial_leaves_room_for_another(sta
         await until(lambda: len(one.calls) == 2)
         wire.writer.transport.abort()
         assert (await gateway.chat()).status == 200
+
+
+async def test_a_trial_that_takes_long_does_not_keep_everybody_else_away(start_gateway: StartGateway) -> None:
+    may_answer = asyncio.Event()
+
+    async def by_turn(call: Call) -> None:
+        if len(one.calls) == 1:
+            await full(call)
+            return
+        if len(one.calls) == 2:
+            await may_answer.wait()
+        await answer(call)
+
+    async with replica(by_turn) as one, start_gateway([one.url], max_wait_s=9.0) as gateway:
+        on_trial = asyncio.create_task(gateway.chat())
+        await until(lambda: len(one.calls) == 2)
+        assert [response.status for response in await asyncio.gather(*(gateway.chat() for _ in range(5)))] == [200] * 5
+        may_answer.set()
+        assert (await on_trial).status == 200
+
+
+async def test_one_failed_tick_or_exchange_is_not_the_last(
+    start_gateway: StartGateway, backlog: Backlog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = []
+
+    def fail_once(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def once(*args: Any, **kwargs: Any) -> Any:
+            if name not in failures:
+                failures.append(name)
+                raise ArithmeticError(name)
+            return call(*args, **kwargs)
+
+        return once
+
+    async with start_gateway([], max_wait_s=0.3) as gateway:
+        monkeypatch.setattr(gateway.pool, "tick", fail_once("tick", gateway.pool.tick))
+        monkeypatch.setattr(gateway.pool, "report", fail_once("report", gateway.pool.report))
+        assert (await gateway.chat()).status == 503
+        await until(lambda: sorted(failures) == ["report", "tick"])
+        heard_at_s = gateway.running.publisher.heard_at_s
+        await until(lambda: gateway.running.publisher.heard_at_s != heard_at_s)
 
 
 async def test_a_replica_record_that_cannot_be_used_disturbs_nothing_else(
