@@ -38,13 +38,13 @@ MEANINGS: Mapping[Outcome, str] = {
     Outcome.HEADERS_TOO_LARGE: "Headers or target are over `limits.max_header_bytes`; the connection is closed.",
     Outcome.BACKLOG_FULL: "`limits.max_waiting` requests of the pool wait in this worker already.",
     Outcome.WAIT_EXPIRED: "No replica had room within `limits.max_wait_s`.",
-    Outcome.DRAINING: "Reserved: a draining worker finishes what it has and takes no new connections.",
+    Outcome.DRAINING: "The gateway stops before the request was sent to a replica.",
     Outcome.REPLICA_FAILED: "Failed on `limits.attempts` replicas before the first response byte.",
-    Outcome.REPLICA_FULL: "Reserved: a request that replicas are too full for goes back to wait until its deadline.",
+    Outcome.REPLICA_FULL: "Model servers said that they are full until the request's deadline.",
     Outcome.REPLICA_TIMEOUT: "No response byte within `limits.first_byte_s` of sending.",
     Outcome.REPLICA_BROKE: "The replica stopped after the first byte: a stream gets an error event, a body is cut.",
     Outcome.CLIENT_GONE: "The client closed the connection while it waited or was answered. Counted, never sent.",
-    Outcome.GATEWAY_FAULT: "Reserved for a fault of the gateway itself.",
+    Outcome.GATEWAY_FAULT: "A bug in the gateway ended the request.",
 }
 
 

@@ -32,7 +32,8 @@ class Context:
         """Outcome -> requests that ended before a pool was known."""
         self._by_model = {model: pool for pool in self.pools for model in pool.settings.models}
         self._prefix = os.urandom(4).hex()
-        self._numbers = count(1)
+        # Workers must not break the same ties in the same way.
+        self._numbers = count(int.from_bytes(os.urandom(4), "big"))
 
     @property
     def models(self) -> list[str]:
@@ -46,7 +47,7 @@ class Context:
         return pool
 
     def next_number(self) -> int:
-        """Numbers requests within the worker, from 1."""
+        """Numbers requests within the worker, from somewhere."""
         return next(self._numbers)
 
     def request_id(self, number: int) -> bytes:

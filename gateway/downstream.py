@@ -5,6 +5,7 @@ from collections import deque
 from typing import cast
 
 import httptools
+import structlog
 
 from gateway.context import Context
 from gateway.exchange import Exchange
@@ -12,6 +13,7 @@ from gateway.outcome import Outcome, Refusal, error_response
 from gateway.request import Head, too_large
 from gateway.routes import Direct, authorize, begin
 
+_log = structlog.get_logger()
 LINGER_S = 2.0
 """How long the rest of a refused request is read and thrown away, so that the client sees the answer, not a reset."""
 
@@ -180,7 +182,8 @@ class ClientConnection(asyncio.Protocol):
                 return
             self.exchange = begun
             begun.admit()
-        except Refusal as refusal:
+        except Exception as error:
+            refusal = error if isinstance(error, Refusal) else self._fault(head, error)
             pool = self.exchange.pool if self.exchange is not None else None
             if pool is not None and self.exchange is not None:
                 self.exchange.settled = True
@@ -193,6 +196,11 @@ class ClientConnection(asyncio.Protocol):
                 response = response[: response.index(b"\r\n\r\n") + 4]
             self.write(response)
             self.response_done(keep_alive=keep_alive)
+
+    def _fault(self, head: Head, error: Exception) -> Refusal:
+        """A bug of ours ends one request, not the connection and not the worker."""
+        _log.error("request failed in the gateway", request_id=head.request_id.decode("latin-1"), exc_info=error)
+        return Refusal(Outcome.GATEWAY_FAULT, "the gateway failed on this request")
 
     def _refuse_reading(self, refusal: Refusal) -> None:
         """A request that cannot be read to its end: answer after the ones before it, then close."""

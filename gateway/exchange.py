@@ -46,6 +46,7 @@ class Exchange:
         "_attempts",
         "_connection",
         "_dial",
+        "_found_full",
         "_keep_alive",
         "_last_failure",
         "_out",
@@ -116,6 +117,8 @@ class Exchange:
         self._keep_alive = keep_alive
         self._attempts = 0
         self._last_failure = ""
+        self._found_full = False
+        """The last failure was a model server that said it is full."""
         self._connection: ReplicaConnection | None = None
         self._dial: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
@@ -143,16 +146,18 @@ class Exchange:
             self,
             self.weight,
             arrived_at_s=self.arrived_at_s,
-            deadline_at_s=self.arrived_at_s + self.pool.settings.max_wait_s,
+            deadline_at_s=self.arrived_at_s + self.pool.longest_wait_s,
             first=first,
         )
 
     def expire(self, refusal: Refusal) -> None:
-        """It waited as long as it may."""
+        """It waited as long as it may. `refusal` is for all that wait; what happened to this one is added."""
         self.seat = None
         self.pool.measured(ttft_missed=True, tpot_missed=False)
         if self._last_failure and refusal.outcome is Outcome.WAIT_EXPIRED:
-            refusal.detail += f"; last failure: {self._last_failure}"
+            outcome = Outcome.REPLICA_FULL if self._found_full else refusal.outcome
+            detail = f"{refusal.detail}; last failure: {self._last_failure}"
+            refusal = Refusal(outcome, detail, retry_after_s=refusal.retry_after_s)
         self._refuse(refusal)
 
     # Dispatch
@@ -234,7 +239,8 @@ class Exchange:
         assert replica is not None
         self.status = status
         if status in TRY_ELSEWHERE:
-            self._try_again(f"status {status}", unreachable=status in FULL)
+            self._found_full = status in FULL
+            self._try_again(f"status {status}", unreachable=self._found_full)
             return
         replica.breaker = breaker.CLOSED
         self.payload = b""
@@ -360,8 +366,9 @@ class Exchange:
         if self.seat is not None:
             self.pool.room.leave(self.seat)
             self.seat = None
+        ran = self.relay.started or (self.flight is not None and self._connection is not None)
         self._land(now_s)
         self.pool.changed = True
-        settle(self, outcome, now_s)
+        settle(self, outcome, now_s, ran=ran)
         if self.pool.room.count:
             self.pool.pump(now_s)

@@ -36,7 +36,6 @@ class Others:
 
     waiting_gpu_s: float = 0.0
     cold_start_s: float | None = None
-    starting: int = 0
 
 
 class Pool:
@@ -157,6 +156,17 @@ class Pool:
         self.pump(now_s)
 
     @property
+    def cold_start_s(self) -> float:
+        """As measured by the autoscaler, else as configured."""
+        measured_s = self.others.cold_start_s
+        return self.settings.cold_start_s if measured_s is None else measured_s
+
+    @property
+    def longest_wait_s(self) -> float:
+        """How long a request that arrives now may wait. With no replica it is held through a cold start as well."""
+        return self.settings.max_wait_s + (0.0 if self.ready else self.cold_start_s)
+
+    @property
     def ready(self) -> int:
         """Replicas that a scaler calls ready, whatever their breakers say."""
         return sum(replica.state is ReplicaState.READY for replica in self.replicas.values())
@@ -164,12 +174,11 @@ class Pool:
     def wait_s(self, now_s: float) -> float:
         """The wait estimate for a request that arrives now."""
         oldest_at_s = self.room.oldest_at_s()
-        cold_start_s = self.others.cold_start_s if self.others.cold_start_s is not None else self.settings.cold_start_s
         return wait_estimate_s(
             ahead_gpu_s=self.room.gpu_s + self.others.waiting_gpu_s,
             gpus=self.price.gpus,
             ready=self.ready,
-            cold_start_s=cold_start_s,
+            cold_start_s=self.cold_start_s,
             oldest_wait_s=None if oldest_at_s is None else now_s - oldest_at_s,
         )
 
@@ -200,7 +209,6 @@ class Pool:
         self.others = Others(
             waiting_gpu_s=waiting_gpu_s,
             cold_start_s=view.decision.cold_start_s if view.decision is not None else None,
-            starting=sum(r.state is ReplicaState.STARTING for r in view.replicas or ()),
         )
         self.pump(now_s)
 

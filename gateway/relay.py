@@ -17,9 +17,16 @@ _DROPPED = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 TAIL_BYTES = 2048
 """Enough to hold the usage object at the end of a body that does not stream."""
 
+OURS = b"x-weighbridge-"
+"""Headers that the gateway speaks for alone, in both directions."""
 LAST_CHUNK = b"0\r\n\r\n"
 BODILESS = frozenset({204, 304})
 """Statuses whose responses end with the head, whatever their headers say."""
+
+
+def connection_options(value: bytes) -> frozenset[bytes]:
+    """The header names that a `Connection` header makes hop-by-hop (RFC 9110, section 7.6.1)."""
+    return frozenset(option.strip().lower() for option in value.split(b","))
 
 
 class Relay:
@@ -32,7 +39,7 @@ class Relay:
         self.hide_usage = hide_usage
         self.started = False
         self.first_event = False
-        """Output has begun: the first event of a stream, or the first body byte."""
+        """Output has begun: the first data event of a stream (a comment is none), or the first body byte."""
         self._chunked = False
         self._close_delimited = False
         self._events: EventFilter | None = None
@@ -68,15 +75,18 @@ class Relay:
     ) -> bytes:
         """The response head for the client. `extra` are whole header lines of our own."""
         self.started = True
+        dropped = _DROPPED
         out = [b"HTTP/1.1 %d %b\r\n" % (status, phrase)]
         length: bytes | None = None
         for name, value in headers:
             key = name.lower()
             if key == b"content-type" and value[:17].lower() == b"text/event-stream":
                 self._events = EventFilter(hide_usage=self.hide_usage)
-            if key == b"content-length":
+            elif key == b"content-length":
                 length = value
-            if key not in _DROPPED:
+            elif key == b"connection":
+                dropped = _DROPPED | connection_options(value)
+            if key not in dropped and not key.startswith(OURS):
                 out += (name, b": ", value, b"\r\n")
         if status in BODILESS:
             pass
@@ -98,9 +108,10 @@ class Relay:
             data = self._events.feed(data)
             if not data:
                 return b""
+            self.first_event = self._events.events > 0
         else:
+            self.first_event = True
             self._tail = data[-TAIL_BYTES:] if len(data) >= TAIL_BYTES else (self._tail + data)[-TAIL_BYTES:]
-        self.first_event = True
         return self._frame(data)
 
     def end(self, last: bytes = b"") -> bytes:

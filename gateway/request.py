@@ -1,16 +1,15 @@
 """One HTTP request as it is being read: framing checks, header selection, bounded body. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.outcome import Outcome, Refusal
-from gateway.relay import HOP_BY_HOP
+from gateway.relay import HOP_BY_HOP, OURS, connection_options
 from gateway.settings import Limits
 
 _NOT_FORWARDED = HOP_BY_HOP | {
     b"host", b"authorization", b"content-length", b"expect", b"accept-encoding", b"x-request-id",
 }  # fmt: skip
 """`accept-encoding` goes because events must be readable on their way back; the rest is ours to write."""
-_OURS = b"x-weighbridge-"
 MAX_REQUEST_ID_BYTES = 128
 
 
@@ -25,7 +24,9 @@ class Head:
     authorization: bytes | None = None
     tenant: str = ""
     request_id: bytes = b""
-    forwarded: bytes = b""
+    kept: list[tuple[bytes, bytes]] = field(default_factory=list)
+    hop_by_hop: frozenset[bytes] = frozenset()
+    """Names that a `Connection` header lists, wherever they stand."""
     expects_continue: bool = False
     length: int | None = None
     chunked: bool = False
@@ -39,6 +40,14 @@ class Head:
     @property
     def path(self) -> bytes:
         return self.target.partition(b"?")[0]
+
+    @property
+    def forwarded(self) -> bytes:
+        """The header lines that a replica gets."""
+        kept = self.kept
+        if self.hop_by_hop:
+            kept = [(name, value) for name, value in kept if name.lower() not in self.hop_by_hop]
+        return b"".join([b"%b: %b\r\n" % line for line in kept])
 
     def add(self, name: bytes, value: bytes, limits: Limits) -> None:
         """Take one header. Raises `Refusal` for too many bytes and for framing that can be read in two ways."""
@@ -66,8 +75,10 @@ class Head:
         elif key == b"x-request-id":
             if 0 < len(value) <= MAX_REQUEST_ID_BYTES and value.isascii() and value.decode("ascii").isprintable():
                 self.request_id = value
-        elif key not in _NOT_FORWARDED and not key.startswith(_OURS):
-            self.forwarded += b"%b: %b\r\n" % (name, value)
+        elif key == b"connection":
+            self.hop_by_hop |= connection_options(value)
+        elif key not in _NOT_FORWARDED and not key.startswith(OURS):
+            self.kept.append((name, value))
 
     def _take_length(self, value: bytes, limits: Limits) -> None:
         if self.chunked or self.length is not None:

@@ -44,7 +44,7 @@ class PoolSettings:
     max_waiting: int = 1000
     """Requests that may wait in one gateway worker; the next is rejected with 429."""
     max_wait_s: float = 30.0
-    """A request that has waited this long is evicted with 503."""
+    """A request that has waited this long is evicted with 503; while no replica is ready, a cold start longer."""
     cold_start_s: float = 60.0
     """Used in wait estimates until the autoscaler has measured one."""
     ttft_slo_s: float | None = 2.0

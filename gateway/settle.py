@@ -14,8 +14,8 @@ LONG_PROMPT_TOKENS = 4096
 LONG_PROMPT_FACTOR = 1.5
 
 
-def settle(exchange: "Exchange", outcome: Outcome, now_s: float) -> None:
-    """Account for one ended request. Called exactly once."""
+def settle(exchange: "Exchange", outcome: Outcome, now_s: float, *, ran: bool) -> None:
+    """Account for one ended request. Called exactly once. `ran`: a replica has worked on it, so it is billed."""
     pool, parsed, weight = exchange.pool, exchange.parsed, exchange.weight
     stats = pool.stats
     stats.count(parsed.model, outcome.value)
@@ -25,7 +25,7 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float) -> None:
     input_tokens, output_tokens, cached_tokens = weight.input_tokens, relay.events, 0
     if usage is not None:
         input_tokens, output_tokens, cached_tokens = usage.input_tokens, usage.output_tokens, usage.cached_tokens
-    if exchange.sent_at_s > 0.0 and outcome is not Outcome.REPLICA_REFUSED:
+    if ran and outcome is not Outcome.REPLICA_REFUSED:
         stats.queue_wait_s.observe(exchange.queue_wait_s)
         stats.predicted_gpu_s += weight.gpu_s
         price = pool.price

@@ -139,6 +139,7 @@ def pool_settings(urls: Sequence[str], **changes: Any) -> PoolSettings:
         "architecture": architecture,
         "accelerator": accelerator,
         "kv_capacity_tokens": 200_000,
+        "cold_start_s": 0.0,
         "static_replicas": tuple(StaticReplica(name=f"r{i}", url=url) for i, url in enumerate(urls)),
     }
     return PoolSettings(**{**given, **changes})

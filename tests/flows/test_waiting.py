@@ -70,6 +70,15 @@ async def test_a_known_model_without_replicas_is_never_404(start_gateway: StartG
     assert "retry-after" in response.headers
 
 
+async def test_with_no_replica_a_request_is_held_through_a_cold_start(start_gateway: StartGateway) -> None:
+    async with start_gateway([], max_wait_s=0.1, cold_start_s=1000.0) as gateway:
+        held = asyncio.create_task(gateway.chat())
+        await until(lambda: gateway.pool.room.count == 1)
+        assert gateway.pool.room.head().deadline_at_s - gateway.running.context.clock() > 900.0
+        gateway.wires[0].close()
+        await asyncio.gather(held, return_exceptions=True)
+
+
 async def test_what_waits_is_in_the_backlog_and_gone_within_a_second_of_a_disconnect(
     start_gateway: StartGateway, backlog: Backlog
 ) -> None:
