@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.flows.conftest import KEY, StartGateway, chat, post, until
-from tests.flows.scripted import BODY, DONE, USAGE_EVENT, answer, event, replica, stream
+from tests.flows.scripted import BODY, DONE, USAGE_EVENT, answer, event, full, replica, stream
 
 OK = b'{"model":"m","messages":[{"role":"user","content":"a"}]}'
 
@@ -121,3 +121,25 @@ async def test_connections_to_the_replica_are_reused(start_gateway: StartGateway
             await wire.response()
         assert len(gateway.pool.replicas["r0"].open) == 1
     assert len({id(call.writer) for call in one.calls}) == 1
+
+
+async def test_work_that_no_replica_did_is_not_billed(start_gateway: StartGateway) -> None:
+    async with replica(full) as one, start_gateway([one.url], max_wait_s=0.3) as gateway:
+        response = await gateway.chat()
+        assert (response.status, response.error["code"]) == (503, "replica_full")
+        assert one.calls
+        assert gateway.pool.stats.used_s == {}
+
+
+async def test_a_bug_of_ours_ends_one_request_only(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with replica(answer) as one, start_gateway([one.url]) as gateway:
+        wire = await gateway.connect()
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway.pool, "weigh", lambda *_: 1 / 0)
+            wire.send(chat())
+            response = await wire.response()
+        assert (response.status, response.error["code"]) == (500, "gateway_fault")
+        wire.send(chat())
+        assert (await wire.response()).status == 200

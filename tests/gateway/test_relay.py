@@ -177,3 +177,24 @@ def test_a_stream_is_the_same_for_any_chunking(events: list[bytes], cuts: list[i
         assert made.usage == (Usage(5, 2, 0) if USAGE in events else None)
         assert made.done_marker is (DONE in events)
         assert made.events == sum(event.startswith(b"data: {") for event in events if event != USAGE)
+
+
+def test_a_comment_is_not_the_first_token() -> None:
+    made, _ = relay(EVENTS)
+    assert made.body(b": ping\n\n")
+    assert not made.first_event
+    made.body(DELTA)
+    assert made.first_event
+
+
+def test_headers_that_the_connection_header_names_and_ours_from_a_replica_are_dropped() -> None:
+    made = Relay(http10=False, hide_usage=False)
+    headers = [
+        JSON,
+        (b"Connection", b"keep-alive, X-Hop"),
+        (b"x-hop", b"1"),
+        (b"X-Weighbridge-Replica", b"forged"),
+        (b"content-length", b"0"),
+    ]
+    head = made.head(200, headers, b"", phrase=b"OK", close=False)
+    assert head == b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: 0\r\n\r\n"

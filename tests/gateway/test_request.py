@@ -178,3 +178,11 @@ def test_no_head_that_is_accepted_can_frame_the_next_request(headers: list[tuple
     assert lines.endswith(b"content-length: %d" % len(body))
     assert not {b"transfer-encoding", b"host", b"connection", b"authorization"} & set(names)
     assert not any(name.startswith(b"x-weighbridge-") for name in names)
+
+
+def test_headers_that_the_connection_header_names_are_not_forwarded_wherever_they_stand() -> None:
+    made = Head(arrived_at_s=0.0)
+    for name, value in ((b"x-before", b"1"), (b"Connection", b"close, X-Before, x-after"), (b"X-After", b"2")):
+        made.add(name, value, Limits())
+    made.add(b"x-kept", b"3", Limits())
+    assert made.forwarded == b"x-kept: 3\r\n"
