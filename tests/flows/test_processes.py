@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,14 +82,7 @@ async def test_a_drain_finishes_the_streams_that_run_and_takes_no_new_ones(
                 async with session.post(f"http://127.0.0.1:{settings.admin_port}/drain") as response:
                     assert response.status == 202
 
-            async def refuses() -> bool:
-                try:
-                    (await asyncio.open_connection("127.0.0.1", settings.port))[1].close()
-                except ConnectionRefusedError:
-                    return True
-                return False
-
-            await until(refuses)
+            await until(lambda: _refuses(settings.port))
             may_end.set()
             rest = await reader.read()
             assert event("b") in rest
@@ -131,6 +125,20 @@ async def test_a_port_in_use_is_named_before_anything_starts(settings: GatewaySe
         with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1:{other.port}"):
             async with supervisor(settings, tmp_path):
                 pass
+
+
+async def _refuses(port: int) -> bool:
+    """Whether nothing listens. A connection that was queued when the listener closed is reset: ask again."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        return False
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return False
 
 
 async def _workers_of(pid: int) -> list[int]:
