@@ -18,7 +18,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 from backlog.child import spawn, stop
-from backlog.embedded import EmbeddedRedis
+from backlog.embedded import EmbeddedRedis, EmbeddedRedisFailed
 from backlog.records import PoolName, ReplicaState
 from backlog.store import BacklogUnavailable, connect
 from gateway.settings import Limits
@@ -33,6 +33,7 @@ SLOW_START_S = 5.0
 """After this long without a replica, say what is being waited for."""
 STOP_GRACE_S = 45.0
 """For the autoscaler, which gives its replicas 30 s."""
+MOST_REDIS_RESTARTS = 10
 LOG_TAIL_LINES = 15
 DEFAULT_TENANT = "default"
 RESOLVED = "resolved.json"
@@ -65,6 +66,7 @@ class Stack:
     run_directory: Path
     redis: EmbeddedRedis | None = None
     redis_url: str = ""
+    redis_restarts: int = 0
     children: list[Child] = field(default_factory=list)
 
     @property
@@ -84,6 +86,7 @@ class Stack:
         told = False
         while True:
             self.check()
+            self.tend_redis(say)
             ready = await self._ready_replicas()
             lacking = [name for name, pool in self.config.pools.items() if _kept(pool.replicas) and not ready.get(name)]
             if not lacking and await self._answers():
@@ -94,10 +97,11 @@ class Stack:
                 say(f"waiting for {what} (logs: {self.run_directory})")
             await asyncio.sleep(POLL_S)
 
-    async def watch(self) -> None:
-        """Return never; raise `UpError` when a child ends."""
+    async def watch(self, say: Callable[[str], None] = lambda _: None) -> None:
+        """Return never; raise `UpError` when a child ends. An embedded Redis that ends is started again."""
         while True:
             self.check()
+            self.tend_redis(say)
             await asyncio.sleep(POLL_S)
 
     def check(self) -> None:
@@ -107,8 +111,23 @@ class Stack:
             if status is not None:
                 how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
                 raise UpError(f"the {child.name} ended with {how}\n{_tail(child.log)}", status=1)
-        if self.redis is not None and not self.redis.running:
-            raise UpError(f"the embedded Redis ended\n{_tail(self.run_directory / 'redis' / 'redis.log')}", status=1)
+
+    def tend_redis(self, say: Callable[[str], None]) -> None:
+        """Start an embedded Redis that has ended again, on the same socket: nothing in it has to survive.
+
+        Raises `UpError` when it cannot be started, or has ended too often.
+        """
+        if self.redis is None or self.redis.running:
+            return
+        tail = _tail(self.run_directory / "redis" / "redis.log")
+        if self.redis_restarts >= MOST_REDIS_RESTARTS:
+            raise UpError(f"the embedded Redis ended {MOST_REDIS_RESTARTS + 1} times\n{tail}", status=1)
+        self.redis_restarts += 1
+        try:
+            self.redis = EmbeddedRedis.start(self.run_directory)
+        except EmbeddedRedisFailed as error:
+            raise UpError(f"the embedded Redis ended and does not start again: {error}\n{tail}", status=1) from error
+        say("the embedded Redis ended and was started again")
 
     async def _ready_replicas(self) -> dict[str, int]:
         ready: dict[str, int] = {}
@@ -170,7 +189,7 @@ async def run(config: Config, *, run_directory: Path | None, say: Callable[[str]
 async def _live(stack: Stack, say: Callable[[str], None]) -> None:
     ready = await stack.ready(say)
     say(announcement(stack.config, key=stack.key, ready=ready, logs=str(stack.run_directory)))
-    await stack.watch()
+    await stack.watch(say)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,14 @@ def chat(up: Up, key: str) -> tuple[int, bytes]:
         connection.close()
 
 
+def status(up: Up) -> dict[str, Any]:
+    connection = http.client.HTTPConnection(up.line("admin").split("/")[2], timeout=LIMIT_S)
+    with closing(connection):
+        connection.request("GET", "/status")
+        page: dict[str, Any] = json.loads(connection.getresponse().read())
+        return page
+
+
 def is_up(up: Up) -> bool:
     assert up.process.poll() is None, up.text()
     return "Ctrl-C stops everything." in up.text()
@@ -189,6 +198,20 @@ def test_the_death_of_a_child_ends_up_with_its_name_and_its_log(directory: Path)
         assert up.process.wait(LIMIT_S) == 1
         assert "the autoscaler ended with signal SIGKILL" in up.text()
         assert f"log: {up.directory / 'autoscaler.log'}" in up.text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for children in /proc")
+def test_an_embedded_redis_that_is_killed_is_started_again_and_no_request_notices(directory: Path) -> None:
+    with started(directory) as up:
+        until(lambda: is_up(up), "up")
+        (redis,) = [pid for pid in up.children() if b"redis-server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(redis, signal.SIGKILL)
+        until(lambda: "the embedded Redis ended and was started again" in up.text(), "the restart")
+        assert {chat(up, up.line("key"))[0] for _ in range(20)} == {200}
+        # The history was lost with the old server: a decision in it was made since.
+        until(lambda: bool(status(up)["pools"]["chat"]["decisions"]), "scaling to resume")
+        up.process.terminate()
+        assert up.process.wait(LIMIT_S) == 0
 
 
 def test_a_pool_at_zero_is_announced_without_waiting(directory: Path) -> None:
