@@ -127,7 +127,7 @@ async def test_a_fleet_grows_with_the_work_and_drains_back_to_zero(backlog: Back
         assert worker.replicas[0].name in busy
         worker.report = report(arrived=9)
         await worker.sees(lambda seen: seen.view and seen.view.replicas == ())
-        assert not any(alive(pid) for pid in pids)
+        await until(lambda: not any(alive(pid) for pid in pids))
 
 
 async def test_a_replica_that_dies_is_taken_off_the_list_and_replaced(backlog: Backlog) -> None:
