@@ -121,7 +121,9 @@ class ClientConnection(asyncio.Protocol):
         head.http10 = self._parser.get_http_version() == "1.0"
         head.complete = True
         if head.upgrades or head.method == b"CONNECT":
-            raise Refusal(Outcome.BAD_FRAMING, "protocol upgrades are not supported: have the client speak plain HTTP/1.1")
+            raise Refusal(
+                Outcome.BAD_FRAMING, "protocol upgrades are not supported: have the client speak plain HTTP/1.1"
+            )
         # Clients repeat their key on every request of a connection.
         if not self._tenant or head.authorization != self._authorization:
             self._tenant = authorize(self._context, head)
