@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := gateway estimator autoscaler backlog simulator weighbridge
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check fix bench
