@@ -1,0 +1,73 @@
+"""One waiting request and what becomes of it: plain values, no Redis.
+
+A ticket belongs to the worker that holds the client's connection, its owner. The owner alone sends the request; what is
+in Redis says in which order, and a lease is the permission.
+"""
+
+from dataclasses import dataclass
+from typing import NewType
+
+from backlog.records import ReplicaName, WorkerId
+
+TicketId = NewType("TicketId", str)
+"""Unique over all workers of a pool."""
+
+BANDS = 8
+"""Priorities are 0 to `BANDS - 1`, higher first: the number of bands is bounded, as each one is looked at."""
+DEFAULT_PRIORITY = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """What the order and the dispatch of one request depend on. Seconds are one replica's, `gpu_s` counts its GPUs."""
+
+    id: TicketId
+    owner: WorkerId
+    tenant: str
+    priority: int = DEFAULT_PRIORITY
+    tenant_weight: float = 1.0
+    """The tenant's share of a busy pool relative to other tenants."""
+    gpu_s: float
+    prefill_s: float
+    kv_tokens: int
+    crowd_s: float = 0.0
+    """What each request that runs on a replica already adds to the pick score of this one."""
+    first: bool = False
+    """Ahead of its tenant's other tickets: it was sent before, and its replica failed."""
+    avoid: tuple[ReplicaName, ...] = ()
+    """Replicas that failed on it: used only while there is no other."""
+    concurrent_gpu_s: float | None = None
+    """Its tenant's most GPU-seconds in flight."""
+    prefill_pace: float | None = None
+    """Its tenant's most prefill seconds started per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A replica that could take work, as the claiming worker sees it: a line over a ticket's `crowd_s`.
+
+    The pick score of a ticket on this replica is `fixed_s + in_flight * crowd_s` (`gateway.pick`).
+    """
+
+    replica: ReplicaName
+    fixed_s: float
+    in_flight: int
+    ahead_s: float
+    """Outstanding prefill less progress."""
+    kv_tokens: int
+    known_prefill_s: float
+    """Of all prefill ever claimed here, what this worker's numbers contain already."""
+    known_kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to send one ticket to one replica, for a short time."""
+
+    ticket: TicketId
+    replica: ReplicaName
+    owner: WorkerId
+    prefill_s: float
+    kv_tokens: int
+    gpu_s: float
+    age_s: float = 0.0
