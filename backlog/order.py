@@ -23,7 +23,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
-from backlog.ticket import BANDS, Ticket, TicketId
+from backlog.records import TicketId
+from backlog.ticket import BANDS, Ticket
 
 PATIENCE = 10.0
 """Seconds that a ticket yields to one which is a GPU-second shorter (`c` in the policy study)."""

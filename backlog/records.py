@@ -12,6 +12,8 @@ from typing import NewType
 PoolName = NewType("PoolName", str)
 ReplicaName = NewType("ReplicaName", str)
 WorkerId = NewType("WorkerId", str)
+TicketId = NewType("TicketId", str)
+"""Unique over all workers of a pool."""
 
 
 class ReplicaState(StrEnum):
@@ -112,6 +114,60 @@ class DecisionRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLine:
+    """The waiting tickets of one tenant in one priority band."""
+
+    priority: int
+    tenant: str
+    tickets: int
+    gpu_s: float
+    finish_v: float
+    """The tenant's finish tag (`backlog.order`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to send one ticket to one replica, for a short time."""
+
+    ticket: TicketId
+    replica: ReplicaName
+    owner: WorkerId
+    prefill_s: float
+    prefill_tokens: int
+    kv_tokens: int
+    gpu_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """All work that was ever claimed for one replica, by lease or by an idle dispatch. It only grows."""
+
+    prefill_s: float = 0.0
+    kv_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """What waits in Redis, over all workers, and what is leased but not yet in its owner's report."""
+
+    now_v: float = 0.0
+    """Virtual time (`backlog.order`)."""
+    waiting_age_s: float | None = None
+    """How long there has been a waiting ticket without a break; `None` when nothing waits."""
+    lines: tuple[QueueLine, ...] = ()
+    leases: tuple[Lease, ...] = ()
+    claimed: Mapping[ReplicaName, Claimed] = field(default_factory=dict)
+
+    @property
+    def tickets(self) -> int:
+        return sum(line.tickets for line in self.lines)
+
+    @property
+    def gpu_s(self) -> float:
+        return sum(line.gpu_s for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolView:
     """Everything in Redis about one pool at one instant.
 
@@ -124,3 +180,4 @@ class PoolView:
     reports: tuple[SeenReport, ...]
     replicas: tuple[ReplicaRecord, ...] | None
     decision: DecisionRecord | None
+    queue: QueueView = QueueView()

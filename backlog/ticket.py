@@ -5,12 +5,8 @@ in Redis says in which order, and a lease is the permission.
 """
 
 from dataclasses import dataclass
-from typing import NewType
 
-from backlog.records import ReplicaName, WorkerId
-
-TicketId = NewType("TicketId", str)
-"""Unique over all workers of a pool."""
+from backlog.records import ReplicaName, TicketId, WorkerId
 
 BANDS = 8
 """Priorities are 0 to `BANDS - 1`, higher first: the number of bands is bounded, as each one is looked at."""
@@ -29,6 +25,7 @@ class Ticket:
     """The tenant's share of a busy pool relative to other tenants."""
     gpu_s: float
     prefill_s: float
+    prefill_tokens: int
     kv_tokens: int
     crowd_s: float = 0.0
     """What each request that runs on a replica already adds to the pick score of this one."""
@@ -58,16 +55,3 @@ class Offer:
     known_prefill_s: float
     """Of all prefill ever claimed here, what this worker's numbers contain already."""
     known_kv_tokens: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """The right to send one ticket to one replica, for a short time."""
-
-    ticket: TicketId
-    replica: ReplicaName
-    owner: WorkerId
-    prefill_s: float
-    kv_tokens: int
-    gpu_s: float
-    age_s: float = 0.0
