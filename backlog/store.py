@@ -4,107 +4,84 @@ Every Redis fault, a hung Redis included, surfaces as `BacklogUnavailable` withi
 each publishes an absolute state. Callers that get `BacklogUnavailable` hold on to their last view: unknown is not zero.
 """
 
-import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from backlog import codec, keys
+from backlog.connection import BacklogUnavailable as BacklogUnavailable
+from backlog.connection import Call, Connection, connect_redis
 from backlog.records import DecisionRecord, PoolName, PoolView, ReplicaRecord, SeenReport, WorkerId, WorkerReport
-from backlog.scripts import load
+from backlog.scripts import script
 
 MAX_WORKERS = 1024
 """Most reports in one view, freshest first: it bounds how long one script can hold Redis."""
 
-Answer = TypeVar("Answer")
+EXCHANGE = script("clock", "exchange", "view")
+VIEW = script("clock", "view")
+LEAVE = script("leave")
+PUBLISH_DECISION = script("publish_decision")
+
 _log = structlog.get_logger("backlog")
 
 
-class BacklogUnavailable(Exception):
-    """The backlog could not be read or written. `cause` says why, for logs and reasons."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-
-
 def connect(url: str, *, prefix: str = "wb", heartbeat_s: float = 3.0, timeout_s: float = 1.0) -> "Backlog":
-    """A backlog on `redis://`, `rediss://` or `unix://`. Opens no connection yet; raises ValueError for other URLs.
-
-    A connection that a restarted Redis has closed is replaced and the call repeated once; a timeout is not repeated.
-    """
-    client = Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        retry_on_error=[RedisConnectionError],
-    )
-    return Backlog(client, prefix=prefix, heartbeat_s=heartbeat_s, timeout_s=timeout_s)
+    """A backlog on the Redis of `url`. Opens no connection yet; raises ValueError for a URL that is none."""
+    return Backlog(connect_redis(url, timeout_s=timeout_s), prefix=prefix, heartbeat_s=heartbeat_s)
 
 
 class Backlog:
-    """Owns `redis` and closes it. Every process of one deployment must use the same `prefix` and `heartbeat_s`.
+    """Owns `connection` and closes it. Every process of one deployment must use the same `prefix` and `heartbeat_s`.
 
     `heartbeat_s`: a worker silent for longer is dead and its report is dropped; workers publish several times in it.
-    `timeout_s`: the longest any call takes.
     """
 
-    def __init__(self, redis: Redis, *, prefix: str = "wb", heartbeat_s: float = 3.0, timeout_s: float = 1.0) -> None:
-        if heartbeat_s < 0.001 or timeout_s <= 0:
-            raise ValueError(f"heartbeat_s={heartbeat_s} and timeout_s={timeout_s} must be positive")
-        self._redis = redis
+    def __init__(self, connection: Connection, *, prefix: str = "wb", heartbeat_s: float = 3.0) -> None:
+        if heartbeat_s < 0.001:
+            raise ValueError(f"heartbeat_s={heartbeat_s} must be positive")
+        self._connection = connection
         self._prefix = prefix
         self._heartbeat_ms = _milliseconds(heartbeat_s)
-        self._timeout_s = timeout_s
-        self._exchange = redis.register_script(load("clock", "exchange", "view"))
-        self._view = redis.register_script(load("clock", "view"))
-        self._leave = redis.register_script(load("leave"))
-        self._publish_decision = redis.register_script(load("publish_decision"))
 
     async def exchange(self, pool: PoolName, report: WorkerReport) -> PoolView:
         """Publish `report` and read the whole pool, `report` included, in one round trip."""
         worker_key = keys.worker_key(self._prefix, pool, report.worker)
-        answer = await self._ask(
-            self._exchange(
-                keys=[*self._pool_keys(pool), worker_key],
-                args=[*self._view_args(pool), report.worker, codec.encode_report(report)],
+        (answer,) = await self._connection.run(
+            Call(
+                EXCHANGE,
+                [*self._pool_keys(pool), worker_key],
+                [*self._view_args(pool), report.worker, codec.encode_report(report)],
             )
         )
         return self._decode(pool, answer)
 
     async def view(self, pool: PoolName) -> PoolView:
         """Read the pool. Changes nothing in Redis."""
-        return self._decode(pool, await self._ask(self._view(keys=self._pool_keys(pool), args=self._view_args(pool))))
+        (answer,) = await self._connection.run(Call(VIEW, self._pool_keys(pool), self._view_args(pool)))
+        return self._decode(pool, answer)
 
     async def leave(self, pool: PoolName, worker: WorkerId) -> None:
         """Withdraw a worker's report now. A worker that never published is no error."""
         names = [keys.workers_key(self._prefix, pool), keys.worker_key(self._prefix, pool, worker)]
-        await self._ask(self._leave(keys=names, args=[worker]))
+        await self._connection.run(Call(LEAVE, names, [worker]))
 
     async def publish_replicas(
         self, pool: PoolName, replicas: Sequence[ReplicaRecord], *, ttl_s: float = keys.REPLICAS_TTL_S
     ) -> None:
         """Replace the pool's replica list. Not renewed for `ttl_s`, it becomes unknown; an empty list means zero."""
         payload = codec.encode_replicas(replicas)
-        await self._ask(self._redis.set(keys.replicas_key(self._prefix, pool), payload, px=_milliseconds(ttl_s)))
+        await self._connection.ask("SET", keys.replicas_key(self._prefix, pool), payload, "PX", _milliseconds(ttl_s))
 
     async def publish_decision(self, pool: PoolName, decision: DecisionRecord, *, keep: int = 256) -> None:
         """Set the last decision and add it to the history, of which the newest `keep` stay."""
         if keep < 1:
             raise ValueError(f"keep={keep} must be at least 1")
-        await self._ask(
-            self._publish_decision(
-                keys=[keys.decision_key(self._prefix, pool), keys.decisions_key(self._prefix, pool)],
-                args=[
+        await self._connection.run(
+            Call(
+                PUBLISH_DECISION,
+                [keys.decision_key(self._prefix, pool), keys.decisions_key(self._prefix, pool)],
+                [
                     codec.encode_decision(decision),
                     _milliseconds(keys.DECISION_TTL_S),
                     keep,
@@ -119,7 +96,7 @@ class Backlog:
             return []
         key = keys.decisions_key(self._prefix, pool)
         history: list[DecisionRecord] = []
-        for raw in await self._ask(self._redis.lrange(key, 0, limit - 1)):
+        for raw in await self._connection.ask("LRANGE", key, 0, limit - 1):
             try:
                 history.append(codec.decode_decision(key, raw))
             except codec.CorruptRecord as error:
@@ -128,21 +105,13 @@ class Backlog:
 
     async def close(self) -> None:
         """Close the connections. A Redis that is away or hung does not hold the caller."""
-        try:
-            await self._ask(self._redis.aclose())
-        except BacklogUnavailable as error:
-            _log.warning("backlog closed while unavailable", error=error.cause)
+        await self._connection.close()
 
     def _pool_keys(self, pool: PoolName) -> list[str]:
         return [name(self._prefix, pool) for name in (keys.workers_key, keys.replicas_key, keys.decision_key)]
 
     def _view_args(self, pool: PoolName) -> list[str | int]:
         return [keys.worker_key_stem(self._prefix, pool), self._heartbeat_ms, MAX_WORKERS]
-
-    async def _ask(self, question: Awaitable[Answer]) -> Answer:
-        with _mapped(self._timeout_s):
-            async with asyncio.timeout(self._timeout_s):
-                return await question
 
     def _decode(self, pool: PoolName, answer: Any) -> PoolView:
         """From what view.lua returns. One corrupt record spoils the view: what is left would look like less work."""
@@ -167,17 +136,6 @@ class Backlog:
         for worker, raw, age_us in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
             name = worker.decode(errors="replace") if isinstance(worker, bytes) else worker
             yield SeenReport(report=codec.decode_report(stem + name, raw), age_s=age_us / 1e6)
-
-
-@contextmanager
-def _mapped(timeout_s: float) -> Iterator[None]:
-    """The only place that names redis-py's exceptions."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise BacklogUnavailable(f"Redis did not answer within {timeout_s:g} s") from error
-    except (RedisError, OSError) as error:
-        raise BacklogUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def _milliseconds(duration_s: float) -> int:

@@ -5,7 +5,7 @@ from importlib.resources import files
 import pytest
 from redis import Redis
 
-from backlog.scripts import load
+from backlog.scripts import script
 
 LOADED = [("clock", "exchange", "view"), ("clock", "view"), ("leave",), ("publish_decision",)]
 
@@ -18,8 +18,9 @@ def test_every_lua_file_belongs_to_a_loaded_script() -> None:
 @pytest.mark.parametrize("names", LOADED, ids="+".join)
 def test_a_script_compiles(names: tuple[str, ...], redis_url: str) -> None:
     with Redis.from_url(redis_url) as client:
-        assert client.script_load(load(*names))
+        assert client.script_load(script(*names).text) == script(*names).sha
 
 
 def test_a_later_part_sees_the_earlier_ones() -> None:
-    assert load("clock", "view").index(load("clock")) < load("clock", "view").index(load("view"))
+    both = script("clock", "view").text
+    assert both.index(script("clock").text) < both.index(script("view").text)

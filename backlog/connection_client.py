@@ -1,0 +1,141 @@
+"""redis-py's clients for one server, for Sentinel and for a cluster, behind one face. Nothing here repeats a call.
+
+redis-py's own repeats are off: a repeat inside a connection goes to the same address again, which is wrong after a
+failover, and each layer that repeats multiplies the time that a call takes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
+
+from backlog.connection_url import RedisAddress, Topology
+from backlog.scripts import Script
+
+Row = Sequence[tuple[Script, Sequence[str], Sequence[Any]]]
+
+
+class ServerClient:
+    """One server, or the master that Sentinel names, which is asked again for each new connection."""
+
+    def __init__(self, redis: "Redis", sentinels: Sequence["Redis"] = ()) -> None:
+        self._redis = redis
+        self._sentinels = sentinels
+
+    async def execute(self, *command: Any) -> Any:
+        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def execute_row(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """One round trip without a transaction. Errors that Redis answers are in the list."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def refresh(self) -> None:
+        """Let go of the connections that may lead to a server that is gone or no longer the master."""
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def close(self) -> None:
+        for client in (self._redis, *self._sentinels):
+            await client.aclose()
+
+
+class ClusterClient:
+    """A cluster. The keys of one row share a slot, so that it goes to one node."""
+
+    def __init__(self, redis: "RedisCluster") -> None:
+        self._redis = redis
+
+    async def execute(self, *command: Any) -> Any:
+        return await self._redis.execute_command(*command)
+
+    async def execute_row(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """As `ServerClient.execute_row`. What MOVED answers is asked again, in order, of the node that has the slot."""
+        pipeline = self._redis.pipeline()
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def refresh(self) -> None:
+        """Ask which node has which slot, and let go of idle connections to nodes that may have restarted."""
+        await self._redis.nodes_manager.initialize()
+        for node in self._redis.get_nodes():
+            await node.disconnect_free_connections()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+Client = ServerClient | ClusterClient
+
+
+def open_client(address: RedisAddress, *, connect_s: float, answer_s: float | None) -> Client:
+    """Opens no connection yet. `answer_s`: the longest wait for an answer, None for commands that block."""
+    options = {
+        **address.options,
+        "protocol": 2,
+        "socket_timeout": answer_s,
+        "socket_connect_timeout": connect_s,
+    }
+    match address.topology:
+        case Topology.SINGLE:
+            return ServerClient(Redis.from_pool(_pool(address, options)))
+        case Topology.SENTINEL:
+            return _sentinel(address, options, connect_s=connect_s)
+        case Topology.CLUSTER:
+            options.pop("db", None)
+            nodes = [ClusterNode(node.host, node.port) for node in address.nodes]
+            return ClusterClient(
+                RedisCluster(
+                    startup_nodes=nodes, ssl=address.tls, retry=_never(), require_full_coverage=False, **options
+                )
+            )
+
+
+def _pool(address: RedisAddress, options: Mapping[str, Any]) -> "ConnectionPool":
+    if address.path is not None:
+        return ConnectionPool(UnixDomainSocketConnection, path=address.path, retry=_never(), **options)
+    kind = SSLConnection if address.tls else Connection
+    host, port = address.nodes[0]
+    return ConnectionPool(kind, host=host, port=port, retry=_never(), **options)
+
+
+def _sentinel(address: RedisAddress, options: Mapping[str, Any], *, connect_s: float) -> ServerClient:
+    # One sentinel that hangs must leave time to ask the next one and then the master.
+    ask_s = connect_s / (len(address.nodes) + 1)
+    tls = {key: value for key, value in options.items() if key.startswith("ssl_")} | {"ssl": address.tls}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        address.nodes,
+        sentinel_kwargs={
+            **tls,
+            **address.sentinel_options,
+            "protocol": 2,
+            "socket_timeout": ask_s,
+            "socket_connect_timeout": ask_s,
+            "retry": _never(),
+        },
+    )
+    master = sentinel.master_for(address.master or "", ssl=address.tls, retry=_never(), **options)
+    return ServerClient(master, sentinel.sentinels)
+
+
+def _never() -> Retry:
+    return Retry(NoBackoff(), 0, supported_errors=(RedisConnectionError,))
+
+
+async def run_row(client: Client, row: Row) -> list[Any]:
+    """The scripts by their digests; by their texts where the server does not know one. Errors are in the list."""
+    answers = await client.execute_row([("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in row])
+    if any(isinstance(answer, NoScriptError) for answer in answers):
+        answers = await client.execute_row(
+            [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in row]
+        )
+    return answers
