@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from backlog.records import PoolName
+from backlog.ticket import DEFAULT_PRIORITY
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
 from estimator.price import Price, analytic_price
@@ -49,6 +50,8 @@ class PoolSettings:
     """Used in wait estimates until the autoscaler has measured one."""
     ttft_slo_s: float | None = 2.0
     tpot_slo_s: float | None = None
+    price_per_gpu_hour: float | None = None
+    """Money, in whatever currency the operator thinks in; `None`: this pool's work costs nothing."""
 
     def price(self) -> Price:
         """What this pool's GPU-seconds per token are."""
@@ -63,12 +66,35 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantLimits:
+    """What one tenant may use, over all workers and pools unless it says otherwise. `None`: no limit."""
+
+    gpu_s_per_minute: float | None = None
+    """GPU-seconds that refill in a minute, and the most that are saved up. A request may take them below zero."""
+    concurrent_gpu_s: float | None = None
+    """GPU-seconds of the tenant's requests in flight, per pool; what is over it waits."""
+    prefill_pace: float | None = None
+    """Prefill seconds started per second, per pool: what a flood may add to the time between others' tokens."""
+    gpu_s_per_day: float | None = None
+    """A day of UTC. Requests are refused once it is spent; the last one may go over it. So with the three below."""
+    gpu_s_per_month: float | None = None
+    money_per_day: float | None = None
+    """In the currency of `price_per_gpu_hour`."""
+    money_per_month: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TenantSettings:
     """Who pays. Keys are stored as SHA-256 hex digests, never as text."""
 
     name: str
     key_sha256: tuple[str, ...]
     weight: float = 1.0
+    priority: int = DEFAULT_PRIORITY
+    """Of requests that ask for none: 0 to 7, higher goes first."""
+    max_priority: int | None = None
+    """The highest that a request may ask for; `None`: `priority`."""
+    limits: TenantLimits = TenantLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +114,10 @@ class Limits:
     """From sending a request to a replica to the first byte of its response."""
     stalled_s: float = 120.0
     """Between two reads of a response that has begun; also between two reads of it by its client."""
+    keepalive_s: float = 10.0
+    """A stream that waits in silence for this long gets its status (200) and a comment, and another each time; 0 turns
+    it off.
+    """
     attempts: int = 3
     """Replicas that may be given one request, before its first response byte. A refused connection does not count."""
     drain_s: float = 30.0

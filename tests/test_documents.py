@@ -26,6 +26,7 @@ from weighbridge.config_models import (
     PoolSection,
     RedisSection,
     SloSection,
+    TenantLimitsSection,
     TenantSection,
 )
 
@@ -130,7 +131,7 @@ def test_metrics_in_documents_exist() -> None:
     "section",
     [
         AutoscalerSection, GatewaySection, LimitsSection, PoolLimitsSection, PoolSection, RedisSection, SloSection,
-        TenantSection,
+        TenantLimitsSection, TenantSection,
     ],
 )  # fmt: skip
 def test_every_configuration_key_is_documented(section: type) -> None:

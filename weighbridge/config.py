@@ -80,6 +80,7 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", d
     if isinstance(tenants, dict):
         _add_admin(tenants, litellm.master_key_digest)
         problems.extend(_shared_keys(tenants))
+        problems.extend(_money_without_a_price(tenants, pools))
     config = _validated(sections, written, problems)
     if config is None:
         raise ConfigError(source, _first_per_path(problems))
@@ -258,6 +259,22 @@ def _shared_keys(tenants: Mapping[str, Any]) -> list[Problem]:
             path = ("tenants", name, "keys", index)
             if owner != dotted(path):
                 problems.append(Problem(path=dotted(path), value=shown(path, key), rule=f"is also {owner}"))
+    return problems
+
+
+def _money_without_a_price(tenants: Mapping[str, Any], pools: Any) -> list[Problem]:
+    """A budget in money counts nothing where no pool has a price."""
+    priced = pools.values() if isinstance(pools, dict) else ()
+    if any(isinstance(pool, dict) and pool.get("price_per_gpu_hour") is not None for pool in priced):
+        return []
+    problems = []
+    for name, tenant in tenants.items():
+        limits = tenant.get("limits") if isinstance(tenant, dict) else None
+        for key in ("money_per_day", "money_per_month") if isinstance(limits, dict) else ():
+            if limits.get(key) is not None:
+                path = ("tenants", name, "limits", key)
+                rule = "counts nothing until a pool has a price_per_gpu_hour"
+                problems.append(Problem(path=dotted(path), value=shown(path, limits[key]), rule=rule))
     return problems
 
 

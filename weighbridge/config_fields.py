@@ -95,6 +95,7 @@ def _reveal(value: SecretStr, info: SerializationInfo) -> str:
 
 
 Number = Annotated[float, BeforeValidator(_not_bool)]
+Positive = Annotated[Number, Field(gt=0)]
 Seconds = Annotated[Number, Field(gt=0)]
 SecondsOrZero = Annotated[Number, Field(ge=0)]
 Ratio = Annotated[Number, Field(gt=0, le=1)]

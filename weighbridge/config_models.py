@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from backlog.ticket import BANDS, DEFAULT_PRIORITY
 from estimator.accelerator import ACCELERATORS, find_accelerator
 from estimator.architecture import Architecture, architecture_from_config
 from estimator.models import MODELS, find_model
@@ -21,12 +22,14 @@ from weighbridge.config_fields import (
     Name,
     Number,
     Port,
+    Positive,
     Ratio,
     RedisUrl,
     Seconds,
     SecondsOrZero,
     Secret,
     Section,
+    Whole,
 )
 from weighbridge.config_replicas import ReplicasSection
 
@@ -129,6 +132,8 @@ class PoolSection(Section):
     """KV cache tokens of one replica. Default: GPU memory less weights and activations."""
     api_key: Secret | None = None
     """Sent to replicas that have no key of their own."""
+    price_per_gpu_hour: Positive | None = None
+    """Money, in any one currency; what tenants pay for a GPU-second times 3600."""
     replicas: ReplicasSection
     limits: PoolLimitsSection = PoolLimitsSection()
     slo: SloSection = SloSection()
@@ -162,6 +167,30 @@ class PoolSection(Section):
         return capacity
 
 
+Priority = Annotated[Whole, Field(ge=0, lt=BANDS)]
+
+
+class TenantLimitsSection(Section):
+    """What one tenant may use; `gateway.settings.TenantLimits` has the meaning of each value."""
+
+    gpu_s_per_minute: Positive | None = None
+    concurrent_gpu_s: Positive | None = None
+    prefill_pace: Positive | None = None
+    gpu_s_per_day: Positive | None = None
+    gpu_s_per_month: Positive | None = None
+    money_per_day: Positive | None = None
+    money_per_month: Positive | None = None
+
+    @field_validator("gpu_s_per_month", "money_per_month")
+    @classmethod
+    def _not_under_a_day(cls, value: float | None, info: ValidationInfo) -> float | None:
+        day = str(info.field_name).replace("_month", "_day")
+        in_a_day = info.data.get(day)
+        if value is not None and in_a_day is not None and value < in_a_day:
+            raise ValueError(f"must be at least {day} ({in_a_day:g})")
+        return value
+
+
 class TenantSection(Section):
     """Who pays, and by which keys it is known."""
 
@@ -169,6 +198,19 @@ class TenantSection(Section):
     """Each one `sha256:` and the hexadecimal digest, or a plain key (hashed when it is read), or `os.environ/NAME`."""
     weight: Annotated[Number, Field(gt=0)] = 1.0
     """Share of a busy pool relative to other tenants."""
+    priority: Priority = DEFAULT_PRIORITY
+    """Of requests that ask for none; higher goes first."""
+    max_priority: Priority | None = None
+    """The highest that a request may ask for. Default: `priority`."""
+    limits: TenantLimitsSection = TenantLimitsSection()
+
+    @field_validator("max_priority")
+    @classmethod
+    def _not_under_the_priority(cls, value: int | None, info: ValidationInfo) -> int | None:
+        priority = info.data.get("priority")
+        if value is not None and priority is not None and value < priority:
+            raise ValueError(f"must be at least priority ({priority})")
+        return value
 
 
 class LimitsSection(Section):
@@ -182,6 +224,7 @@ class LimitsSection(Section):
     connect_s: Seconds | None = None
     first_byte_s: Seconds | None = None
     stalled_s: Seconds | None = None
+    keepalive_s: SecondsOrZero | None = None
     attempts: Count | None = None
     drain_s: Seconds | None = None
     write_high_water_bytes: Count | None = None

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import PoolName
 from estimator.accelerator import Accelerator, find_accelerator
-from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplica, TenantSettings
+from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplica, TenantLimits, TenantSettings
 from weighbridge.config_models import AutoscalerSection, Config, PoolSection, architecture_of
 
 ADVISED_REPLICAS = 1000
@@ -57,6 +57,9 @@ def gateway_settings(config: Config, *, redis_url: str) -> GatewaySettings:
                 name=name,
                 key_sha256=tuple(key.removeprefix("sha256:") for key in tenant.keys),
                 weight=tenant.weight,
+                priority=tenant.priority,
+                max_priority=tenant.max_priority,
+                limits=TenantLimits(**tenant.limits.model_dump()),
             )
             for name, tenant in config.tenants.items()
         ),
@@ -97,6 +100,7 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
         max_wait_s=pool.limits.max_wait_s,
         ttft_slo_s=pool.slo.ttft_s,
         tpot_slo_s=pool.slo.tpot_s,
+        price_per_gpu_hour=pool.price_per_gpu_hour,
         **_given({"cold_start_s": merged(defaults, pool.autoscaler).get("cold_start_s")}),
     )
 

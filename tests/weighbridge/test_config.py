@@ -323,6 +323,32 @@ BAD_SECTIONS = {
         "tenants.a b = a mapping: must be 1 to 63 letters, digits, '.', '_' or '-', and start with a letter or a digit",
     ),
     "weight": ("tenants: {t: {keys: [k], weight: 0}}", "tenants.t.weight = 0: must be greater than 0"),
+    "priority out of range": ("tenants: {t: {keys: [k], priority: 8}}", "tenants.t.priority = 8: must be less than 8"),
+    "priority ceiling under the priority": (
+        "tenants: {t: {keys: [k], priority: 5, max_priority: 4}}",
+        "tenants.t.max_priority = 4: must be at least priority (5)",
+    ),
+    "priority ceiling under the default priority": (
+        "tenants: {t: {keys: [k], max_priority: 2}}",
+        "tenants.t.max_priority = 2: must be at least priority (3)",
+    ),
+    "limit of nothing": (
+        "tenants: {t: {keys: [k], limits: {gpu_s_per_minute: 0}}}",
+        "tenants.t.limits.gpu_s_per_minute = 0: must be greater than 0",
+    ),
+    "month under a day": (
+        "tenants: {t: {keys: [k], limits: {gpu_s_per_day: 20, gpu_s_per_month: 10}}}",
+        "tenants.t.limits.gpu_s_per_month = 10: must be at least gpu_s_per_day (20)",
+    ),
+    "unknown limit of a tenant": (
+        "tenants: {t: {keys: [k], limits: {rpm: 60}}}",
+        "tenants.t.limits.rpm = 60: unknown key; known: gpu_s_per_minute, concurrent_gpu_s, prefill_pace, "
+        "gpu_s_per_day, gpu_s_per_month, money_per_day, money_per_month",
+    ),
+    "money without a price": (
+        "tenants: {t: {keys: [k], limits: {money_per_day: 5}}}",
+        "tenants.t.limits.money_per_day = 5: counts nothing until a pool has a price_per_gpu_hour",
+    ),
     "scaling value": ("autoscaler: {utilization: 2}", "autoscaler.utilization = 2: must be at most 1"),
     "scaling key": (
         "autoscaler: {min_replicas: 2}",
@@ -348,6 +374,18 @@ def test_a_bad_section_is_named_by_key_value_and_rule(text: str, message: str) -
 def test_a_model_may_be_served_by_one_pool_only() -> None:
     text = f"pools: {{a: {{{POOL}, {STATIC}}}, b: {{{POOL}, {STATIC}}}}}"
     assert faults(text) == ["pools.b.models[0] = 'm': is already served by pools.a"]
+
+
+def test_money_may_be_limited_once_a_pool_has_a_price() -> None:
+    config = read(
+        f"tenants: {{t: {{keys: [k], limits: {{money_per_month: 5}}}}}}\n{pool(price_per_gpu_hour='2')}"
+    ).config
+    assert config.tenants["t"].limits.money_per_month == 5
+    assert config.pools["chat"].price_per_gpu_hour == 2
+
+
+def test_a_price_must_be_positive() -> None:
+    assert faults(pool(price_per_gpu_hour="0")) == ["pools.chat.price_per_gpu_hour = 0: must be greater than 0"]
 
 
 def test_all_errors_come_at_once() -> None:

@@ -57,6 +57,19 @@ scaling = some(
 )
 
 
+allowances = some(
+    priority=st.integers(0, 3),
+    max_priority=st.integers(3, 7),
+    limits=some(
+        gpu_s_per_minute=seconds,
+        concurrent_gpu_s=seconds,
+        prefill_pace=seconds,
+        gpu_s_per_day=st.floats(1, 10),
+        gpu_s_per_month=st.floats(10, 100),
+    ),
+)
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     pools = {}
@@ -73,6 +86,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             planning_batch=st.integers(1, 512),
             kv_tokens=st.integers(1, 10**7),
             api_key=keys,
+            price_per_gpu_hour=seconds,
             limits=some(max_waiting=st.integers(0, 10**6), max_wait_s=seconds, externality=st.floats(0, 1)),
             slo=some(ttft_s=st.none() | seconds, tpot_s=st.none() | seconds),
             autoscaler=scaling,
@@ -80,7 +94,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         pools[name] = {**required, **draw(optional)}
     tenant_keys = iter(draw(st.lists(keys, min_size=3, max_size=3, unique=True)))
     tenants = {
-        name: {"keys": [next(tenant_keys)], "weight": draw(seconds)}
+        name: {"keys": [next(tenant_keys)], "weight": draw(seconds), **draw(allowances)}
         for name in draw(st.lists(names, max_size=3, unique=True))
     }
     rest = some(

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from autoscaler.settings import AutoscalerSettings
-from gateway.settings import GatewaySettings, Limits, StaticReplica, TenantSettings
+from gateway.settings import GatewaySettings, Limits, StaticReplica, TenantLimits, TenantSettings
 from weighbridge.config import parse
 from weighbridge.config_fields import digest
 from weighbridge.config_models import AutoscalerSection, Config, LimitsSection
@@ -19,7 +19,19 @@ from weighbridge.wiring import (
     unscalable,
 )
 
-TEXT = """
+LIMITS_OF_T = """
+    priority: 2
+    max_priority: 6
+    limits:
+      gpu_s_per_minute: 1
+      concurrent_gpu_s: 2
+      prefill_pace: 3
+      gpu_s_per_day: 4
+      gpu_s_per_month: 5
+      money_per_day: 6
+      money_per_month: 7
+"""
+TEXT = f"""
 pools:
   fixed:
     models: [a, b]
@@ -27,20 +39,22 @@ pools:
     architecture: llama-3.1-8b
     gpu: H100
     api_key: sk-pool
-    replicas: {static: ["http://r1:8000", {url: "http://r2:8000/v1", name: two, api_key: sk-two}]}
-    slo: {ttft_s: 1.5, tpot_s: 0.05}
-    limits: {dispatch_prefill_s: 0.1, max_waiting: 7, max_wait_s: 8, externality: 0.05}
+    replicas: {{static: ["http://r1:8000", {{url: "http://r2:8000/v1", name: two, api_key: sk-two}}]}}
+    slo: {{ttft_s: 1.5, tpot_s: 0.05}}
+    price_per_gpu_hour: 1.25
+    limits: {{dispatch_prefill_s: 0.1, max_waiting: 7, max_wait_s: 8, externality: 0.05}}
   grown:
     models: [c]
     architecture: llama-3.1-70b
     gpu: H100
     tensor_parallel: 4
-    replicas: {processes: {min: 0, max: 3, health_path: /ready, simulated: {start_delay_s: 9}}}
-    autoscaler: {beta: 0.5, cold_start_s: 9}
+    replicas: {{processes: {{min: 0, max: 3, health_path: /ready, simulated: {{start_delay_s: 9}}}}}}
+    autoscaler: {{beta: 0.5, cold_start_s: 9}}
 tenants:
-  t: {keys: [sk-1, sk-2], weight: 2}
-autoscaler: {beta: 0.1, window_s: 300}
-gateway: {port: 5000, admin_port: 5001, workers: 2, limits: {attempts: 5}}
+  t:
+    keys: [sk-1, sk-2]
+    weight: 2{LIMITS_OF_T}autoscaler: {{beta: 0.1, window_s: 300}}
+gateway: {{port: 5000, admin_port: 5001, workers: 2, limits: {{attempts: 5}}}}
 """
 
 
@@ -55,7 +69,30 @@ def test_the_gateway_gets_its_ports_limits_and_tenants(config: Config) -> None:
     assert (settings.redis_url, settings.redis_prefix) == ("unix:///r", "wb")
     assert settings.limits == Limits(attempts=5)
     hashes = tuple(digest(key).removeprefix("sha256:") for key in ("sk-1", "sk-2"))
-    assert settings.tenants == (TenantSettings(name="t", key_sha256=hashes, weight=2.0),)
+    assert settings.tenants == (
+        TenantSettings(
+            name="t",
+            key_sha256=hashes,
+            weight=2.0,
+            priority=2,
+            max_priority=6,
+            limits=TenantLimits(
+                gpu_s_per_minute=1.0,
+                concurrent_gpu_s=2.0,
+                prefill_pace=3.0,
+                gpu_s_per_day=4.0,
+                gpu_s_per_month=5.0,
+                money_per_day=6.0,
+                money_per_month=7.0,
+            ),
+        ),
+    )
+
+
+def test_a_tenant_without_more_than_keys_has_no_limits_and_the_default_priority() -> None:
+    text = TEXT.replace(LIMITS_OF_T, "\n")
+    (tenant,) = gateway_settings(parse(text, {}).config, redis_url="unix:///r").tenants
+    assert (tenant.priority, tenant.max_priority, tenant.limits) == (3, None, TenantLimits())
 
 
 def test_a_static_pool_has_its_replicas_with_their_own_key_or_the_pools(config: Config) -> None:
@@ -65,7 +102,7 @@ def test_a_static_pool_has_its_replicas_with_their_own_key_or_the_pools(config: 
         StaticReplica(name="two", url="http://r2:8000", api_key="sk-two"),
     )
     assert (pool.served_model, pool.models) == ("org/a", ("a", "b"))
-    assert (pool.ttft_slo_s, pool.tpot_slo_s) == (1.5, 0.05)
+    assert (pool.ttft_slo_s, pool.tpot_slo_s, pool.price_per_gpu_hour) == (1.5, 0.05, 1.25)
     assert (pool.dispatch_prefill_s, pool.max_waiting, pool.max_wait_s, pool.externality) == (0.1, 7, 8.0, 0.05)
 
 
