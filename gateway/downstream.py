@@ -276,6 +276,8 @@ class ClientConnection(asyncio.Protocol):
             if now_s >= self._closing_at_s:
                 self.close()
         elif self.exchange is not None:
+            if not self._unread:
+                self.exchange.keep_alive(now_s)
             self.exchange.check_time(now_s)
         elif self._head is not None:
             if now_s - self._head.arrived_at_s > limits.request_read_s:

@@ -1,17 +1,17 @@
 """The life of one request: weighed, waiting, sent, relayed, settled exactly once. The order of the stages is here."""
 
 import asyncio
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from estimator.price import Weight
 from gateway import breaker, pick
 from gateway.ledger import Flight
 from gateway.openai import ParsedRequest
-from gateway.outcome import HTTP, Outcome, Refusal, error_event, error_response
+from gateway.outcome import Outcome, Refusal
 from gateway.pool import Pool
 from gateway.relay import Relay
 from gateway.replica import Replica
+from gateway.reply import Client, Reply
 from gateway.room import Seat
 from gateway.settle import settle
 from gateway.upstream import ReplicaConnection
@@ -23,55 +23,16 @@ TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 FULL = frozenset({429, 503})
 STALE_S = 1.0
 """A reused connection that breaks this soon after sending was most likely closed for being idle."""
-_EXTRA = (
-    b"x-request-id: %b\r\nx-weighbridge-gpu-seconds: %.6f\r\nx-weighbridge-replica: %b\r\n"
-    b"x-weighbridge-queue-ms: %.1f\r\nx-weighbridge-outcome: %b\r\n"
-)
-_LABELS = {outcome: outcome.value.encode() for outcome in Outcome}
-_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-class Client(Protocol):
-    """The connection that asked."""
-
-    def write(self, data: bytes) -> None: ...
-    def response_done(self, *, keep_alive: bool) -> None: ...
-    def close(self) -> None: ...
 
 
 class Exchange:
     """One request. The client's connection and the replica's connection call it; it never awaits."""
 
     __slots__ = (
-        "_attempts",
-        "_connection",
-        "_dial",
-        "_found_full",
-        "_keep_alive",
-        "_last_failure",
-        "_out",
-        "arrived_at_s",
-        "client",
-        "context",
-        "failed_on",
-        "first_token_at_s",
-        "flight",
-        "parsed",
-        "payload",
-        "pool",
-        "queue_wait_s",
-        "relay",
-        "replica",
-        "request_id",
-        "route",
-        "salt",
-        "seat",
-        "sent_at_s",
-        "settled",
-        "status",
-        "tenant",
-        "touched_at_s",
-        "weight",
+        "_attempts", "_connection", "_dial", "_found_full", "_last_failure", "_unread", "arrived_at_s",
+        "context", "failed_on", "first_token_at_s", "flight", "parsed", "payload", "pool", "queue_wait_s",
+        "relay", "replica", "reply", "request_id", "route", "salt", "seat", "sent_at_s", "settled", "status",
+        "tenant", "touched_at_s", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +51,6 @@ class Exchange:
         salt: int,
     ) -> None:
         self.context = context
-        self.client = client
         self.pool = pool
         self.parsed = parsed
         self.tenant = tenant
@@ -104,6 +64,14 @@ class Exchange:
         self.route = (tenant, parsed.model, parsed.shape)
         self.weight: Weight = pool.weigh(parsed, self.route)
         self.relay = Relay(http10=http10, hide_usage=parsed.streams and not parsed.usage_asked)
+        self.reply = Reply(
+            client,
+            self.relay,
+            request_id=request_id,
+            gpu_s=self.weight.gpu_s,
+            keep_alive=keep_alive,
+            now_s=arrived_at_s,
+        )
         self.seat: Seat[Exchange] | None = None
         self.flight: Flight | None = None
         self.replica: Replica | None = None
@@ -114,14 +82,14 @@ class Exchange:
         self.touched_at_s = arrived_at_s
         self.first_token_at_s: float | None = None
         self.settled = False
-        self._keep_alive = keep_alive
         self._attempts = 0
         self._last_failure = ""
         self._found_full = False
         """The last failure was a model server that said it is full."""
         self._connection: ReplicaConnection | None = None
         self._dial: asyncio.Task[None] | None = None
-        self._out: list[bytes] = []
+        self._unread = False
+        """The client has not read enough of what it was written."""
 
     # Admission
 
@@ -187,6 +155,8 @@ class Exchange:
         self._connection = connection
         self.sent_at_s = self.touched_at_s = self.context.clock()
         connection.send(self, self.replica.heads[self.parsed.endpoint] + self.payload)
+        if self._unread:
+            connection.pause()
 
     def _unreachable(self, cause: str) -> None:
         self._dial = None
@@ -244,26 +214,25 @@ class Exchange:
             return
         replica.breaker = breaker.CLOSED
         self.payload = b""
-        outcome = Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED
-        extra = _EXTRA % (
-            self.request_id,
-            self.weight.gpu_s,
-            replica.label,
-            self.queue_wait_s * 1e3,
-            _LABELS[outcome],
+        self.touched_at_s = self.context.clock()
+        self.reply.head(
+            status,
+            headers,
+            replica=replica.label,
+            queue_wait_s=self.queue_wait_s,
+            outcome=Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED,
+            draining=self.context.draining,
         )
-        phrase = _PHRASES.get(status, b"Unknown")
-        close = not self._keep_alive or self.context.draining
-        self._out.append(self.relay.head(status, headers, extra, phrase=phrase, close=close))
+        if self.relay.held is not None and status < 400:
+            detail = f"the client was promised a stream of events; the replica answered {status} with something else"
+            self._refuse(Refusal(Outcome.REPLICA_BROKE, detail))
 
     def response_body(self, data: bytes) -> None:
-        framed = self.relay.body(data)
-        if framed:
-            self._out.append(framed)
+        self.reply.body(data)
 
     def response_read(self) -> None:
         """One read is parsed: note the first token, write once."""
-        if self.settled or not self._out:
+        if self.settled or not self.reply.pending:
             return
         now_s = self.touched_at_s = self.context.clock()
         if self.first_token_at_s is None and self.relay.first_event:
@@ -273,15 +242,14 @@ class Exchange:
                 self.pool.changed = True
                 if self.pool.room.count:
                     self.pool.pump(now_s)
-        self.client.write(b"".join(self._out))
-        self._out.clear()
+        self.reply.flush(now_s)
 
     def response_end(self) -> None:
         now_s = self.context.clock()
         self._connection = None
-        self.client.write(self.relay.end())
+        self.reply.end()
         self._finish(Outcome.SERVED if self.status < 400 else Outcome.REPLICA_REFUSED, now_s)
-        self.client.response_done(keep_alive=self._keep_alive and self.relay.keeps_connection)
+        self.reply.done()
 
     def response_failed(self, cause: str) -> None:
         """The replica's connection broke. Before the first byte another replica answers; after it the stream ends."""
@@ -300,20 +268,9 @@ class Exchange:
         )
 
     def _break_off(self, refusal: Refusal) -> None:
-        now_s = self.context.clock()
-        replica = self.replica
-        if replica is not None:
-            replica.breaker = breaker.failed(replica.breaker, now_s, unreachable=False)
-        self._finish(refusal.outcome, now_s)
-        # A read that ends in nonsense may have brought the head as well.
-        self.client.write(b"".join(self._out))
-        self._out.clear()
-        if self.relay.streams:
-            self.client.write(self.relay.cut(error_event(refusal)))
-            self.client.response_done(keep_alive=self._keep_alive and self.relay.keeps_connection)
-        else:
-            # A body that is cut short by a close cannot be mistaken for a whole one.
-            self.client.close()
+        if self.replica is not None:
+            self.replica.breaker = breaker.failed(self.replica.breaker, self.context.clock(), unreachable=False)
+        self._refuse(refusal)
 
     # The client
 
@@ -325,14 +282,23 @@ class Exchange:
 
     def pause(self) -> None:
         """The client reads too slowly: stop reading the replica."""
+        self._unread = True
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
         """The client has caught up."""
+        self._unread = False
         if self._connection is not None:
             self._connection.resume()
             self.touched_at_s = self.context.clock()
+
+    def keep_alive(self, now_s: float) -> None:
+        """Break the silence of a stream whose client reads what it is written. That is no sign of life of a replica."""
+        limits = self.context.limits
+        if limits.keepalive_s and self.parsed.streams:
+            waiting, draining = self.flight is None, self.context.draining
+            self.reply.ping(now_s, silence_s=limits.keepalive_s, waiting=waiting, draining=draining)
 
     def check_time(self, now_s: float) -> None:
         """Give up on a replica that has not answered, or has stopped in the middle of an answer."""
@@ -354,9 +320,7 @@ class Exchange:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._finish(refusal.outcome, self.context.clock())
-        keep_alive = self._keep_alive and HTTP[refusal.outcome].status != 500 and not self.context.draining
-        self.client.write(error_response(refusal, request_id=self.request_id, keep_alive=keep_alive))
-        self.client.response_done(keep_alive=keep_alive)
+        self.reply.refuse(refusal, draining=self.context.draining)
 
     def _finish(self, outcome: Outcome, now_s: float) -> None:
         """Settle, once, whatever the state it is in."""

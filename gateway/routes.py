@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.context import Context
-from gateway.exchange import Client, Exchange
+from gateway.exchange import Exchange
 from gateway.openai import Endpoint, model_list, parse, rewrite
 from gateway.outcome import Outcome, Refusal
+from gateway.reply import Client
 from gateway.request import Head
 
 if TYPE_CHECKING:

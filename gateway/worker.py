@@ -149,13 +149,14 @@ async def serve(
 async def _tick(context: Context) -> None:
     """The clock of everything that nothing else triggers: deadlines, released prefill, breakers that close again."""
     slow_at_s = 0.0
+    slow_s = min(SLOW_TICK_S, context.limits.keepalive_s or SLOW_TICK_S)
     while True:
         now_s = context.clock()
         try:
             for pool in context.pools:
                 pool.tick(now_s)
             if now_s >= slow_at_s:
-                slow_at_s = now_s + SLOW_TICK_S
+                slow_at_s = now_s + slow_s
                 for connection in list(context.connections):
                     connection.check_time(now_s)
         except Exception:
