@@ -18,8 +18,8 @@ from backlog.records import DecisionRecord, PoolName, ReplicaRecord, ReplicaShar
 from docs.families import families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
-from gateway.settings import Limits
-from weighbridge.config_models import AutoscalerSection, LimitsSection
+from gateway.settings import Limits, TenantLimits
+from weighbridge.config_models import AutoscalerSection, LimitsSection, TenantLimitsSection
 
 HERE = Path(__file__).parent / "reference"
 HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads, then run it. -->\n"
@@ -36,6 +36,8 @@ MEANINGS: Mapping[Outcome, str] = {
     Outcome.READ_TIMEOUT: "The request was not complete within `limits.request_read_s`; the connection is closed.",
     Outcome.BODY_TOO_LARGE: "The body is over `limits.max_body_bytes`, by its own word or by count.",
     Outcome.HEADERS_TOO_LARGE: "Headers or target are over `limits.max_header_bytes`; the connection is closed.",
+    Outcome.RATE_LIMITED: "The tenant is below zero in `limits.gpu_s_per_minute`; `Retry-After`: until it is not.",
+    Outcome.BUDGET_SPENT: "The tenant's day or month is spent; `Retry-After`: until the next one begins in UTC.",
     Outcome.BACKLOG_FULL: "`limits.max_waiting` requests of the pool wait in this worker already.",
     Outcome.WAIT_EXPIRED: "No replica had room within `limits.max_wait_s`.",
     Outcome.DRAINING: "The gateway stops before the request was sent to a replica.",
@@ -67,8 +69,8 @@ def outcomes() -> str:
         "[operations](../operations.md#outcomes).\n\n"
         + _table(("outcome", "status", "fault", "`error.type`", "when"), rows)
         + "\nOutcomes whose fault is capacity carry `Retry-After` in whole seconds, from the pool's wait estimate, at "
-        "most 600. An error inside a stream that has begun is one `data:` event with the same body, then "
-        "`data: [DONE]`.\n"
+        "most 600, or from the tenant's limit, without a bound. An error inside a stream that has begun is one `data:` "
+        "event with the same body, then `data: [DONE]`.\n"
     )
 
 
@@ -124,10 +126,11 @@ def redis_keys() -> str:
 
 def settings() -> str:
     """Settings whose meaning is documented in their dataclass."""
-    parts = ["# Settings\n\nDefaults and meanings of two sections of [the configuration file](../configuration.md).\n"]
+    parts = ["# Settings\n\nDefaults and meanings of sections of [the configuration file](../configuration.md).\n"]
     for heading, cls, section in (
         ("`autoscaler`", AutoscalerSettings, AutoscalerSection),
         ("`gateway.limits`", Limits, LimitsSection),
+        ("`tenants.*.limits`", TenantLimits, TenantLimitsSection),
     ):
         rows = [
             (f"`{field.name}`", f"`{field.default}`", field.text)

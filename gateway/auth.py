@@ -6,18 +6,24 @@ from collections.abc import Iterable
 from gateway.settings import TenantSettings
 
 ANONYMOUS = "anonymous"
+NOBODY = TenantSettings(name=ANONYMOUS, key_sha256=())
 
 
 class Keys:
     """The tenants' keys. With no tenants configured every caller is `anonymous`."""
 
-    __slots__ = ("_by_digest", "_open")
+    __slots__ = ("_by_digest", "_by_name", "_open")
 
     def __init__(self, tenants: Iterable[TenantSettings]) -> None:
         known = list(tenants)
         # A tenant without a key locks everybody out rather than letting everybody in.
         self._open = not known
         self._by_digest = {bytes.fromhex(digest): tenant.name for tenant in known for digest in tenant.key_sha256}
+        self._by_name = {tenant.name: tenant for tenant in known}
+
+    def settings_of(self, tenant: str) -> TenantSettings:
+        """The settings of a name that `tenant_of` gave; those of `anonymous` are the defaults."""
+        return self._by_name.get(tenant, NOBODY)
 
     def tenant_of(self, authorization: bytes | None) -> str | None:
         """The tenant of an `Authorization` value (`Bearer KEY`), or `None` when it names nobody."""

@@ -32,6 +32,8 @@ class Outcome(StrEnum):
     READ_TIMEOUT = "read-timeout"
     BODY_TOO_LARGE = "body-too-large"
     HEADERS_TOO_LARGE = "headers-too-large"
+    RATE_LIMITED = "rate-limited"
+    BUDGET_SPENT = "budget-spent"
     BACKLOG_FULL = "backlog-full"
     WAIT_EXPIRED = "wait-expired"
     DRAINING = "draining"
@@ -65,6 +67,8 @@ HTTP: Mapping[Outcome, Answer] = {
     Outcome.READ_TIMEOUT: Answer(408, "Request Timeout", Fault.CLIENT, "invalid_request_error"),
     Outcome.BODY_TOO_LARGE: Answer(413, "Content Too Large", Fault.CLIENT, "invalid_request_error"),
     Outcome.HEADERS_TOO_LARGE: Answer(431, "Request Header Fields Too Large", Fault.CLIENT, "invalid_request_error"),
+    Outcome.RATE_LIMITED: Answer(429, "Too Many Requests", Fault.CAPACITY, "rate_limit_error"),
+    Outcome.BUDGET_SPENT: Answer(429, "Too Many Requests", Fault.CAPACITY, "rate_limit_error"),
     Outcome.BACKLOG_FULL: Answer(429, "Too Many Requests", Fault.CAPACITY, "rate_limit_error"),
     Outcome.WAIT_EXPIRED: Answer(503, "Service Unavailable", Fault.CAPACITY, "overloaded_error"),
     Outcome.DRAINING: Answer(503, "Service Unavailable", Fault.CAPACITY, "overloaded_error"),

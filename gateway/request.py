@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from backlog.ticket import BANDS
 from gateway.outcome import Outcome, Refusal
 from gateway.relay import HOP_BY_HOP, OURS, connection_options
 from gateway.settings import Limits
@@ -11,6 +12,7 @@ _NOT_FORWARDED = HOP_BY_HOP | {
 }  # fmt: skip
 """`accept-encoding` goes because events must be readable on their way back; the rest is ours to write."""
 MAX_REQUEST_ID_BYTES = 128
+_PRIORITIES = {b"%d" % priority: priority for priority in range(BANDS)}
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class Head:
     authorization: bytes | None = None
     tenant: str = ""
     request_id: bytes = b""
+    priority: int | None = None
+    """What the client asks for; its tenant's settings bound it."""
     kept: list[tuple[bytes, bytes]] = field(default_factory=list)
     hop_by_hop: frozenset[bytes] = frozenset()
     """Names that a `Connection` header lists, wherever they stand."""
@@ -75,6 +79,11 @@ class Head:
         elif key == b"x-request-id":
             if 0 < len(value) <= MAX_REQUEST_ID_BYTES and value.isascii() and value.decode("ascii").isprintable():
                 self.request_id = value
+        elif key == b"x-weighbridge-priority":
+            self.priority = _PRIORITIES.get(value.strip(b" \t")) if self.priority is None else None
+            if self.priority is None:
+                detail = f"x-weighbridge-priority must be one whole number from 0 to {BANDS - 1}"
+                raise Refusal(Outcome.BAD_REQUEST, detail, param="x-weighbridge-priority")
         elif key == b"connection":
             self.hop_by_hop |= connection_options(value)
         elif key not in _NOT_FORWARDED and not key.startswith(OURS):

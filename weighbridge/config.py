@@ -270,7 +270,9 @@ def _money_without_a_price(tenants: Mapping[str, Any], pools: Any) -> list[Probl
     problems = []
     for name, tenant in tenants.items():
         limits = tenant.get("limits") if isinstance(tenant, dict) else None
-        for key in ("money_per_day", "money_per_month") if isinstance(limits, dict) else ():
+        if not isinstance(limits, dict):
+            continue
+        for key in ("money_per_day", "money_per_month"):
             if limits.get(key) is not None:
                 path = ("tenants", name, "limits", key)
                 rule = "counts nothing until a pool has a price_per_gpu_hour"

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gateway.auth import ANONYMOUS, Keys
+from gateway.auth import ANONYMOUS, NOBODY, Keys
 from gateway.settings import TenantSettings
 
 
@@ -48,6 +48,12 @@ def test_who_is_calling(authorization: bytes | None, tenant: str | None) -> None
 @pytest.mark.parametrize("authorization", [None, b"Bearer anything", b"Basic x"])
 def test_without_tenants_everybody_is_anonymous(authorization: bytes | None) -> None:
     assert Keys([]).tenant_of(authorization) == ANONYMOUS
+
+
+def test_a_tenant_has_its_settings_and_nobody_has_the_defaults() -> None:
+    blue = TenantSettings(name="blue", key_sha256=(digest("sk-b1"),), priority=5)
+    assert Keys([blue]).settings_of("blue") == blue
+    assert Keys([]).settings_of(ANONYMOUS) == NOBODY == TenantSettings(name=ANONYMOUS, key_sha256=())
 
 
 def test_tenants_without_any_key_let_nobody_in() -> None:

@@ -21,6 +21,8 @@ ERRORS = [
     (Outcome.WRONG_METHOD, "405 Method Not Allowed", "invalid_request_error", "wrong_method"),
     (Outcome.READ_TIMEOUT, "408 Request Timeout", "invalid_request_error", "read_timeout"),
     (Outcome.BODY_TOO_LARGE, "413 Content Too Large", "invalid_request_error", "body_too_large"),
+    (Outcome.RATE_LIMITED, "429 Too Many Requests", "rate_limit_error", "rate_limited"),
+    (Outcome.BUDGET_SPENT, "429 Too Many Requests", "rate_limit_error", "budget_spent"),
     (Outcome.BACKLOG_FULL, "429 Too Many Requests", "rate_limit_error", "backlog_full"),
     (Outcome.HEADERS_TOO_LARGE, "431 Request Header Fields Too Large", "invalid_request_error", "headers_too_large"),
     (Outcome.CLIENT_GONE, "499 Client Closed Request", "invalid_request_error", "client_gone"),

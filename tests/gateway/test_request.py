@@ -146,6 +146,29 @@ def test_a_request_id_is_taken_if_it_can_be_logged(value: bytes, kept: bool) -> 
     assert head((b"X-Request-Id", value)).request_id == (value if kept else b"")
 
 
+@pytest.mark.parametrize(("value", "asked"), [(b"0", 0), (b"7", 7), (b" 3\t", 3)])
+def test_a_priority_is_taken_and_not_passed_on(value: bytes, asked: int) -> None:
+    built = head((b"X-Weighbridge-Priority", value))
+    assert (built.priority, built.forwarded) == (asked, b"")
+
+
+def test_no_priority_is_asked_for_without_the_header() -> None:
+    assert head((b"x-other", b"1")).priority is None
+
+
+@pytest.mark.parametrize("value", [b"", b"8", b"-1", b"+1", b"1.0", b"01", b"high", b"1 2", "\u0665".encode()])
+def test_a_priority_that_is_none_is_refused_by_name(value: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        head((b"x-weighbridge-priority", value))
+    assert (refusal.value.outcome, refusal.value.param) == (Outcome.BAD_REQUEST, "x-weighbridge-priority")
+    assert refusal.value.detail == "x-weighbridge-priority must be one whole number from 0 to 7"
+
+
+def test_two_priorities_are_refused() -> None:
+    with pytest.raises(Refusal):
+        head((b"x-weighbridge-priority", b"1"), (b"x-weighbridge-priority", b"1"))
+
+
 @pytest.mark.parametrize(
     ("target", "path"),
     [(b"/v1/models", b"/v1/models"), (b"/v1/models?limit=1?", b"/v1/models"), (b"?x", b""), (b"", b"")],
