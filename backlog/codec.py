@@ -4,13 +4,13 @@ Readers ignore fields they do not know and fill fields that are absent from the 
 autoscalers of neighbouring versions can share a Redis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from backlog.records import DecisionRecord, ReplicaRecord, WorkerReport
+from backlog.records import DecisionRecord, ReplicaRecord, SeenReport, WorkerReport
 
 Record = TypeVar("Record")
 
@@ -55,6 +55,16 @@ def encode_decision(decision: DecisionRecord) -> bytes:
 def decode_report(key: str, raw: bytes | str) -> WorkerReport:
     """Raises CorruptRecord."""
     return _decode(_report_decoder, key, raw)
+
+
+def seen_reports(stem: str, flat: Sequence[Any]) -> Iterator[SeenReport]:
+    """From worker id, report and age in microseconds, in turn; `stem` is the key of a report without the id.
+
+    Raises CorruptRecord.
+    """
+    for worker, raw, age_us in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        name = worker.decode(errors="replace") if isinstance(worker, bytes) else worker
+        yield SeenReport(report=decode_report(stem + name, raw), age_s=age_us / 1e6)
 
 
 def decode_replicas(key: str, raw: bytes | str) -> tuple[ReplicaRecord, ...]:

@@ -9,6 +9,8 @@ REPLICAS_TTL_S = 60.0
 """A replica list that nobody renewed for this long is unknown."""
 DECISION_TTL_S = 3600.0
 DECISION_HISTORY_TTL_S = 7 * 24 * 3600.0
+QUEUE_TTL_S = 3600.0
+"""A queue that nothing changed for this long is empty: requests do not wait for an hour."""
 
 PERMANENT_KEYS: frozenset[str] = frozenset()
 """Last parts of keys that may stay in Redis without a TTL. There are none: whatever dies, Redis empties itself."""
@@ -25,7 +27,7 @@ def worker_key_stem(prefix: str, pool: PoolName) -> str:
 
 
 def workers_key(prefix: str, pool: PoolName) -> str:
-    """Sorted set of worker ids, score = Redis clock of the last report in microseconds. TTL: the heartbeat limit."""
+    """Sorted set of worker ids, score = Redis clock of the last report in microseconds. TTL: `QUEUE_TTL_S`."""
     return f"{_root(prefix, pool)}:workers"
 
 
@@ -42,6 +44,109 @@ def decision_key(prefix: str, pool: PoolName) -> str:
 def decisions_key(prefix: str, pool: PoolName) -> str:
     """List of the latest decisions, newest first, capped by its publisher. TTL: `DECISION_HISTORY_TTL_S`."""
     return f"{_root(prefix, pool)}:decisions"
+
+
+def ticket_bodies_key(prefix: str, pool: PoolName) -> str:
+    """Hash: ticket id -> arrival, key, band and body (JSON of `Ticket`). TTL: `QUEUE_TTL_S` after the last change."""
+    return f"{_root(prefix, pool)}:tickets"
+
+
+def line_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by `BAND:TENANT`. Sorted set of waiting ticket ids, score = key in seconds. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:line:"
+
+
+def band_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by a band. Sorted set of tenants that wait in it, score = what decides their turn. TTL: as a line."""
+    return f"{_root(prefix, pool)}:band:"
+
+
+def owned_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by a worker id. Set of its ticket ids, waiting or leased. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:owned:"
+
+
+def bounds_key(prefix: str, pool: PoolName) -> str:
+    """Sorted set of ticket ids, score = when they have waited as long as their bound. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:bounds"
+
+
+def leases_key(prefix: str, pool: PoolName) -> str:
+    """Sorted set of leased ticket ids, score = end of the lease in microseconds. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:leases"
+
+
+def leased_key(prefix: str, pool: PoolName) -> str:
+    """Hash: leased ticket id -> the `Lease`. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:leased"
+
+
+def virtual_key(prefix: str, pool: PoolName) -> str:
+    """Hash: `now` -> virtual time, `t:TENANT` -> finish tag, `woken` -> the last wake-up. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:virtual"
+
+
+def sums_key(prefix: str, pool: PoolName) -> str:
+    """Hash: `tickets` -> how many wait, `since` -> since when, `BAND:TENANT` -> GPU-seconds. Gone when empty."""
+    return f"{_root(prefix, pool)}:sums"
+
+
+def claimed_key(prefix: str, pool: PoolName) -> str:
+    """Hash: `p:REPLICA` -> prefill seconds ever claimed for it, `k:REPLICA` -> KV tokens. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:claimed"
+
+
+def mail_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by a worker id. List: `L` and a lease, `E` and an evicted id, `W`. TTL: the heartbeat limit."""
+    return f"{_root(prefix, pool)}:mail:"
+
+
+def paces_key(prefix: str, pool: PoolName) -> str:
+    """Hash: tenant -> level of its bucket of prefill seconds, and when that was. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:paces"
+
+
+def flying_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by a worker id. Hash: tenant with a limit -> its GPU-seconds in flight. TTL: the heartbeat limit."""
+    return f"{_root(prefix, pool)}:flying:"
+
+
+def batch_stem(prefix: str, pool: PoolName) -> str:
+    """Completed by a worker id. Number of the last batch of charges that was applied. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:batch:"
+
+
+def draining_key(prefix: str, pool: PoolName) -> str:
+    """Set of the replicas that drain, as in the replica list. TTL: that of the list."""
+    return f"{_root(prefix, pool)}:draining"
+
+
+def pool_keys(prefix: str, pool: PoolName) -> list[str]:
+    """All keys and stems of a pool, in the order in which `names.lua` takes them."""
+    return [name(prefix, pool) for name in POOL_KEYS]
+
+
+POOL_KEYS = (
+    workers_key,
+    worker_key_stem,
+    replicas_key,
+    decision_key,
+    ticket_bodies_key,
+    line_stem,
+    band_stem,
+    owned_stem,
+    bounds_key,
+    leases_key,
+    leased_key,
+    virtual_key,
+    sums_key,
+    claimed_key,
+    mail_stem,
+    paces_key,
+    flying_stem,
+    batch_stem,
+    draining_key,
+)
 
 
 def _root(prefix: str, pool: PoolName) -> str:

@@ -16,6 +16,10 @@ TicketId = NewType("TicketId", str)
 """Unique over all workers of a pool."""
 
 
+BANDS = 8
+"""Priorities are 0 to `BANDS - 1`, higher first: the number of bands is bounded, as each one is looked at."""
+
+
 class ReplicaState(StrEnum):
     """Where a replica is in its life. Gateways send work to `READY` replicas only."""
 
@@ -122,7 +126,7 @@ class QueueLine:
     tickets: int
     gpu_s: float
     finish_v: float
-    """The tenant's finish tag (`backlog.order`)."""
+    """The tenant's finish tag in this band (`backlog.order`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +154,8 @@ class Claimed:
 class QueueView:
     """What waits in Redis, over all workers, and what is leased but not yet in its owner's report."""
 
-    now_v: float = 0.0
-    """Virtual time (`backlog.order`)."""
+    now_v: tuple[float, ...] = (0.0,) * BANDS
+    """Virtual time of each priority band (`backlog.order`)."""
     waiting_age_s: float | None = None
     """How long there has been a waiting ticket without a break; `None` when nothing waits."""
     lines: tuple[QueueLine, ...] = ()

@@ -1,77 +1,115 @@
 """The backlog in Redis: what workers and the autoscaler publish and read, each call one round trip.
 
 Every Redis fault, a hung Redis included, surfaces as `BacklogUnavailable` within the timeout. Calls may be repeated:
-each publishes an absolute state. Callers that get `BacklogUnavailable` hold on to their last view: unknown is not zero.
+what they say is absolute or numbered. Callers that get `BacklogUnavailable` hold on to their last view: unknown is not
+zero.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 
 from backlog import codec, keys
 from backlog.connection import BacklogUnavailable as BacklogUnavailable
 from backlog.connection import Call, Connection, connect_redis
-from backlog.records import DecisionRecord, PoolName, PoolView, ReplicaRecord, SeenReport, WorkerId, WorkerReport
+from backlog.order import Order
+from backlog.records import (
+    DecisionRecord,
+    Lease,
+    PoolName,
+    PoolView,
+    ReplicaRecord,
+    ReplicaState,
+    WorkerId,
+    WorkerReport,
+)
 from backlog.scripts import script
+from backlog.turn import PoolScripts, Reply, Turn
 
-MAX_WORKERS = 1024
-"""Most reports in one view, freshest first: it bounds how long one script can hold Redis."""
-
-EXCHANGE = script("clock", "exchange", "view")
-VIEW = script("clock", "view")
-LEAVE = script("leave")
+HEARTBEAT_S = 2.5
+"""A worker silent for longer is dead: its tickets and its work are gone within 3 s of its end."""
 PUBLISH_DECISION = script("publish_decision")
 
 _log = structlog.get_logger("backlog")
 
 
-def connect(url: str, *, prefix: str = "wb", heartbeat_s: float = 3.0, timeout_s: float = 1.0) -> "Backlog":
+def connect(
+    url: str,
+    *,
+    prefix: str = "wb",
+    heartbeat_s: float = HEARTBEAT_S,
+    timeout_s: float = 1.0,
+    orders: Mapping[PoolName, Order] | None = None,
+) -> "Backlog":
     """A backlog on the Redis of `url`. Opens no connection yet; raises ValueError for a URL that is none."""
-    return Backlog(connect_redis(url, timeout_s=timeout_s), prefix=prefix, heartbeat_s=heartbeat_s)
+    return Backlog(connect_redis(url, timeout_s=timeout_s), prefix=prefix, heartbeat_s=heartbeat_s, orders=orders)
 
 
 class Backlog:
     """Owns `connection` and closes it. Every process of one deployment must use the same `prefix` and `heartbeat_s`.
 
     `heartbeat_s`: a worker silent for longer is dead and its report is dropped; workers publish several times in it.
+    `orders`: of the pools whose tickets this process moves; others count as fair.
     """
 
-    def __init__(self, connection: Connection, *, prefix: str = "wb", heartbeat_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        prefix: str = "wb",
+        heartbeat_s: float = HEARTBEAT_S,
+        orders: Mapping[PoolName, Order] | None = None,
+    ) -> None:
         if heartbeat_s < 0.001:
             raise ValueError(f"heartbeat_s={heartbeat_s} must be positive")
         self._connection = connection
         self._prefix = prefix
-        self._heartbeat_ms = _milliseconds(heartbeat_s)
+        self._heartbeat_s = heartbeat_s
+        self._orders = dict(orders or {})
+        self._scripts: dict[PoolName, PoolScripts] = {}
+
+    async def turn(self, pool: PoolName, worker: WorkerId, turn: Turn) -> Reply:
+        """Say and hear everything in `turn` at once."""
+        scripts = self._pool(pool)
+        answers = await self._connection.run(*scripts.calls(worker, turn))
+        with _mapped():
+            return scripts.reply(turn, answers)
+
+    async def mail(self, pool: PoolName, worker: WorkerId, *, wait_s: float) -> bytes | None:
+        """The next message to a worker, or `None` when none came within `wait_s`."""
+        return await self._connection.pop(keys.mail_stem(self._prefix, pool) + worker, wait_s=wait_s)
+
+    def lease_from_mail(self, pool: PoolName, message: bytes) -> Lease:
+        """The lease in a message that begins with `L`."""
+        with _mapped():
+            return self._pool(pool).lease_from_mail(message)
 
     async def exchange(self, pool: PoolName, report: WorkerReport) -> PoolView:
         """Publish `report` and read the whole pool, `report` included, in one round trip."""
-        worker_key = keys.worker_key(self._prefix, pool, report.worker)
-        (answer,) = await self._connection.run(
-            Call(
-                EXCHANGE,
-                [*self._pool_keys(pool), worker_key],
-                [*self._view_args(pool), report.worker, codec.encode_report(report)],
-            )
-        )
-        return self._decode(pool, answer)
+        reply = await self.turn(pool, report.worker, Turn(report=report, look=True))
+        assert reply.view is not None
+        return reply.view
 
     async def view(self, pool: PoolName) -> PoolView:
         """Read the pool. Changes nothing in Redis."""
-        (answer,) = await self._connection.run(Call(VIEW, self._pool_keys(pool), self._view_args(pool)))
-        return self._decode(pool, answer)
+        scripts = self._pool(pool)
+        (answer,) = await self._connection.run(scripts.view())
+        with _mapped():
+            return scripts.read(answer)
 
     async def leave(self, pool: PoolName, worker: WorkerId) -> None:
-        """Withdraw a worker's report now. A worker that never published is no error."""
-        names = [keys.workers_key(self._prefix, pool), keys.worker_key(self._prefix, pool, worker)]
-        await self._connection.run(Call(LEAVE, names, [worker]))
+        """Withdraw a worker's report and its tickets now. A worker that never published is no error."""
+        await self._connection.run(self._pool(pool).leave(worker))
 
     async def publish_replicas(
         self, pool: PoolName, replicas: Sequence[ReplicaRecord], *, ttl_s: float = keys.REPLICAS_TTL_S
     ) -> None:
         """Replace the pool's replica list. Not renewed for `ttl_s`, it becomes unknown; an empty list means zero."""
         payload = codec.encode_replicas(replicas)
-        await self._connection.ask("SET", keys.replicas_key(self._prefix, pool), payload, "PX", _milliseconds(ttl_s))
+        draining = [replica.name for replica in replicas if replica.state is ReplicaState.DRAINING]
+        names = [replica.name for replica in replicas]
+        await self._connection.run(self._pool(pool).drain(payload, _milliseconds(ttl_s), draining, names))
 
     async def publish_decision(self, pool: PoolName, decision: DecisionRecord, *, keep: int = 256) -> None:
         """Set the last decision and add it to the history, of which the newest `keep` stay."""
@@ -107,35 +145,21 @@ class Backlog:
         """Close the connections. A Redis that is away or hung does not hold the caller."""
         await self._connection.close()
 
-    def _pool_keys(self, pool: PoolName) -> list[str]:
-        return [name(self._prefix, pool) for name in (keys.workers_key, keys.replicas_key, keys.decision_key)]
+    def _pool(self, pool: PoolName) -> PoolScripts:
+        scripts = self._scripts.get(pool)
+        if scripts is None:
+            order = self._orders.get(pool, Order.FAIR)
+            scripts = PoolScripts(pool, prefix=self._prefix, heartbeat_s=self._heartbeat_s, order=order)
+            self._scripts[pool] = scripts
+        return scripts
 
-    def _view_args(self, pool: PoolName) -> list[str | int]:
-        return [keys.worker_key_stem(self._prefix, pool), self._heartbeat_ms, MAX_WORKERS]
 
-    def _decode(self, pool: PoolName, answer: Any) -> PoolView:
-        """From what view.lua returns. One corrupt record spoils the view: what is left would look like less work."""
-        now_us, replicas, decision, flat = answer
-        try:
-            return PoolView(
-                pool=pool,
-                read_at_s=now_us / 1e6,
-                reports=tuple(self._seen(pool, flat)),
-                replicas=codec.decode_replicas(keys.replicas_key(self._prefix, pool), replicas)
-                if replicas is not None
-                else None,
-                decision=codec.decode_decision(keys.decision_key(self._prefix, pool), decision)
-                if decision is not None
-                else None,
-            )
-        except codec.CorruptRecord as error:
-            raise BacklogUnavailable(f"corrupt record at {error}") from error
-
-    def _seen(self, pool: PoolName, flat: Sequence[Any]) -> Iterator[SeenReport]:
-        stem = keys.worker_key_stem(self._prefix, pool)
-        for worker, raw, age_us in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-            name = worker.decode(errors="replace") if isinstance(worker, bytes) else worker
-            yield SeenReport(report=codec.decode_report(stem + name, raw), age_s=age_us / 1e6)
+@contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except codec.CorruptRecord as error:
+        raise BacklogUnavailable(f"corrupt record at {error}") from error
 
 
 def _milliseconds(duration_s: float) -> int:

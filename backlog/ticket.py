@@ -6,10 +6,9 @@ in Redis says in which order, and a lease is the permission.
 
 from dataclasses import dataclass
 
+from backlog.records import BANDS as BANDS
 from backlog.records import ReplicaName, TicketId, WorkerId
 
-BANDS = 8
-"""Priorities are 0 to `BANDS - 1`, higher first: the number of bands is bounded, as each one is looked at."""
 DEFAULT_PRIORITY = 3
 
 

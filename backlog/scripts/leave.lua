@@ -1,4 +1,9 @@
--- Forget one worker at once instead of waiting for its heartbeat to run out.
--- KEYS: 1 workers, 2 the worker's report. ARGV: 1 the worker's id.
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('DEL', KEYS[2])
+-- Forget one worker and its tickets at once instead of waiting for its heartbeat to run out.
+-- ARGV from 7: worker.
+local me = ARGV[FIRST_ARGUMENT]
+for _, id in ipairs(redis.call('SMEMBERS', OWNED .. me)) do
+  remove(id)
+end
+redis.call('ZREM', WORKERS, me)
+redis.call('DEL', OWNED .. me, REPORT .. me, MAIL .. me, FLYING .. me, BATCH .. me)
+return 0

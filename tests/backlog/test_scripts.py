@@ -7,7 +7,14 @@ from redis import Redis
 
 from backlog.scripts import script
 
-LOADED = [("clock", "exchange", "view"), ("clock", "view"), ("leave",), ("publish_decision",)]
+QUEUE = ("clock", "names", "queue")
+LOADED = [
+    *((*QUEUE, name) for name in ("enqueue", "evict", "start", "settle", "claim", "leave")),
+    (*QUEUE, "reap", "publish"),
+    ("clock", "names", "view"),
+    ("clock", "names", "drain"),
+    ("publish_decision",),
+]
 
 
 def test_every_lua_file_belongs_to_a_loaded_script() -> None:
@@ -22,5 +29,5 @@ def test_a_script_compiles(names: tuple[str, ...], redis_url: str) -> None:
 
 
 def test_a_later_part_sees_the_earlier_ones() -> None:
-    both = script("clock", "view").text
-    assert both.index(script("clock").text) < both.index(script("view").text)
+    both = script("clock", "names").text
+    assert both.index(script("clock").text) < both.index(script("names").text)

@@ -1,0 +1,23 @@
+-- Return leases that nobody started, and drop the tickets of workers that are not heard of any more.
+-- At most 64 leases and 512 tickets at a time: it runs with every report.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', text(now_us), 'LIMIT', 0, 64)) do
+  local ticket, charged_band = read(id), unlease(id)
+  if ticket then
+    refund(charged_band, ticket)
+    enter_line(ticket)
+  end
+end
+local reaped = 0
+for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+  if reaped < 512 and not alive(worker) then
+    for _, id in ipairs(redis.call('SRANDMEMBER', OWNED .. worker, 512 - reaped)) do
+      remove(id)
+      redis.call('SREM', OWNED .. worker, id)
+      reaped = reaped + 1
+    end
+    if redis.call('EXISTS', OWNED .. worker) == 0 then
+      redis.call('ZREM', WORKERS, worker)
+      redis.call('DEL', REPORT .. worker, MAIL .. worker, FLYING .. worker, BATCH .. worker)
+    end
+  end
+end
