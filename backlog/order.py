@@ -3,16 +3,21 @@
 Three levels, from the outside in:
 
 1. Priority: the highest band that has an eligible ticket.
-2. Tenants take turns by start-time fair queueing in GPU-seconds (Goyal, Vin and Cheng, SIGCOMM 1996). A tenant's
-   finish tag `F` is what it has been given, in GPU-seconds over its weight; the pool's virtual time `V` is the start
-   tag of the ticket that went last. A ticket starts at `S = max(V, F)`; the tenant with the least `F` goes first, then
-   `F = S + gpu_s / weight`. Backlogged tenants get GPU-seconds in the ratio of their weights, whatever their tickets'
-   sizes and arrivals.
+2. In a band tenants take turns by start-time fair queueing in GPU-seconds (Goyal, Vin and Cheng, SIGCOMM 1996). A
+   tenant's finish tag `F` is what it has been given, in GPU-seconds over its weight; the band's virtual time `V` is the
+   highest start tag of a ticket that went. A tenant that begins to wait is brought to `V`, so that it gains nothing by
+   having been idle. The tenant with the least `F` goes first; its ticket starts at `F`, and `F` grows by
+   `gpu_s / weight`. Backlogged tenants get GPU-seconds in the ratio of their weights, whatever their tickets' sizes and
+   arrivals.
 3. Inside a tenant the least `arrival + 10 s x gpu_s` goes first: a ticket yields to one that is a GPU-second shorter
    for 10 s, so what it loses by that is bounded by ten times its own weight (policy study, section 3).
 
-A ticket past its wait bound moves to the highest band and to the head of its tenant. It does not overtake other
-tenants: a tenant that floods a pool would pass everybody else by waiting.
+Each band has tags of its own. With one `V` for all, a busy high band would carry it past every tenant of the lower
+ones, and those would take turns by ticket instead of by GPU-second.
+
+A ticket past its wait bound goes to the head of its tenant and competes in the highest band in which anyone waits, by
+its tenant's turn there. No band can starve it, and it does not overtake other tenants: otherwise a tenant that floods
+a pool would pass everybody else by waiting.
 
 Worked example: tenants a (weight 1) and b (weight 3), tickets of 1 GPU-second. F grows by 1 for a and by 1/3 for b, so
 the order is a b b b a b b b.
@@ -20,21 +25,25 @@ the order is a b b b a b b b.
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from backlog.records import TicketId
-from backlog.ticket import BANDS, Ticket
+from backlog.ticket import BANDS, DEFAULT_PRIORITY, Ticket
 
 PATIENCE = 10.0
 """Seconds that a ticket yields to one which is a GPU-second shorter (`c` in the policy study)."""
 AHEAD_S = 1e9
 """Taken from the key of a ticket that goes before all others of its tenant."""
 LEAD_S = 10.0
-"""The most that work outside the queue puts a tenant ahead of virtual time, in GPU-seconds over its weight.
+"""How far from virtual time a tenant can get by anything but its own tickets, in GPU-seconds over its weight.
 
-It bounds how long a tenant pays for what it used while nobody waited, and for prices that were wrong.
+Ahead: it bounds how long a tenant pays for what it used while nobody waited, and for prices that were too low. Behind:
+it bounds what a tenant is still owed for prices that were too high, or after it was held by a limit of its own.
 """
+
+Line = list[tuple[float, TicketId]]
+"""One tenant's tickets by key, sorted."""
 
 
 class Order(StrEnum):
@@ -61,8 +70,27 @@ class _Place:
 
     ticket: Ticket
     arrived_at_s: float
-    band: int
     key_s: float
+    overdue: bool = False
+
+
+@dataclass(slots=True)
+class Band:
+    """The tickets of one priority and the accounts of its tenants."""
+
+    now_v: float = 0.0
+    """Virtual time."""
+    finish_v: dict[str, float] = field(default_factory=dict)
+    """Finish tag of each tenant that has waited here or was charged."""
+    lines: dict[str, Line] = field(default_factory=dict)
+
+    def finish_of(self, tenant: str) -> float:
+        """Where a tenant's next ticket starts: not before virtual time, unless the tenant waits and is owed something.
+
+        What it is owed is at most `LEAD_S`.
+        """
+        floor_v = self.now_v - LEAD_S if tenant in self.lines else self.now_v
+        return max(self.finish_v.get(tenant, 0.0), floor_v)
 
 
 class Queue:
@@ -70,12 +98,10 @@ class Queue:
 
     def __init__(self, order: Order = Order.FAIR) -> None:
         self.order = order
-        self.now_v = 0.0
-        """Virtual time."""
-        self.finish_v: dict[str, float] = {}
-        """Finish tag of each tenant that was given anything."""
+        self.bands = [Band() for _ in range(BANDS)]
         self._places: dict[TicketId, _Place] = {}
-        self._bands: list[dict[str, list[tuple[float, TicketId]]]] = [{} for _ in range(BANDS)]
+        self._overdue: dict[str, Line] = {}
+        """Tickets past their wait bound, which stand in the line of their band as well."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -90,69 +116,94 @@ class Queue:
     def add(self, ticket: Ticket, arrived_at_s: float) -> None:
         """Let a ticket wait. One with the same id is replaced."""
         self.remove(ticket.id)
-        place = _Place(ticket, arrived_at_s, ticket.priority, key_s(self.order, ticket, arrived_at_s))
-        self._places[ticket.id] = place
-        insort(self._bands[place.band].setdefault(ticket.tenant, []), (place.key_s, ticket.id))
+        place = self._places[ticket.id] = _Place(ticket, arrived_at_s, key_s(self.order, ticket, arrived_at_s))
+        band, tenant = self.bands[ticket.priority], ticket.tenant
+        if tenant not in band.lines:
+            band.finish_v[tenant] = band.finish_of(tenant)
+            band.lines[tenant] = []
+        insort(band.lines[tenant], (place.key_s, ticket.id))
 
     def remove(self, ticket: TicketId) -> bool:
         """Take a ticket out, uncharged; whether it was there."""
         place = self._places.pop(ticket, None)
         if place is None:
             return False
-        self._leave(place)
+        _leave(self.bands[place.ticket.priority].lines, place)
+        if place.overdue:
+            _leave(self._overdue, place)
         return True
 
     def promote(self, ticket: TicketId) -> None:
-        """A ticket has waited as long as its bound: the highest band, the head of its tenant."""
+        """A ticket has waited as long as its bound: the highest band where anyone waits, the head of its tenant."""
         place = self._places[ticket]
-        self._leave(place)
-        place.band, place.key_s = BANDS - 1, place.arrived_at_s - AHEAD_S
-        insort(self._bands[place.band].setdefault(place.ticket.tenant, []), (place.key_s, ticket))
+        if place.overdue:
+            return
+        tenant = place.ticket.tenant
+        line = self.bands[place.ticket.priority].lines[tenant]
+        del line[bisect_left(line, (place.key_s, ticket))]
+        place.overdue, place.key_s = True, place.arrived_at_s - AHEAD_S
+        insort(line, (place.key_s, ticket))
+        insort(self._overdue.setdefault(tenant, []), (place.key_s, ticket))
 
     def head(self, skip: Set[str] = frozenset()) -> Ticket | None:
         """The ticket that goes next; tenants in `skip` are at a limit of their own."""
-        for band in reversed(self._bands):
-            waiting = [tenant for tenant in band if tenant not in skip] if skip else band
-            if waiting:
+        for band in reversed(self.bands):
+            if any(tenant not in skip for tenant in band.lines) if skip else band.lines:
+                waiting = (tenant for tenant in self._competing(band) if tenant not in skip)
                 tenant = min(waiting, key=lambda name: (self._rank(band, name), name))
-                return self._places[band[tenant][0][1]].ticket
+                return self._places[self._line(band, tenant)[0][1]].ticket
         return None
 
     def contested(self, band: int) -> bool:
         """Whether tenants compete in a band."""
-        return self.order is Order.FAIR and len(self._bands[band]) > 1
+        return self.order is Order.FAIR and len(self._competing(self.bands[band])) > 1
 
     def band_of(self, ticket: TicketId) -> int:
-        """The band in which a ticket waits now."""
-        return self._places[ticket].band
+        """The band in which a ticket competes now."""
+        place = self._places[ticket]
+        if not place.overdue:
+            return place.ticket.priority
+        return max(number for number, band in enumerate(self.bands) if band.lines)
 
     def take(self, ticket: TicketId) -> Ticket:
-        """Dispatch a ticket: it leaves, its tenant is charged, virtual time moves to its start tag."""
+        """Dispatch a ticket: it leaves, its tenant is charged where it competed, virtual time moves to its start."""
         taken = self._places[ticket].ticket
+        band = self.bands[self.band_of(ticket)]
+        start_v = band.finish_of(taken.tenant)
         self.remove(ticket)
-        start_v = max(self.now_v, self.finish_v.get(taken.tenant, 0.0))
-        self.now_v = start_v
-        self.finish_v[taken.tenant] = start_v + taken.gpu_s / taken.tenant_weight
+        band.now_v = max(band.now_v, start_v)
+        band.finish_v[taken.tenant] = start_v + taken.gpu_s / taken.tenant_weight
         return taken
 
-    def charge(self, tenant: str, tenant_weight: float, gpu_s: float) -> None:
-        """Charge work that did not wait here, or (with either sign) the difference to what was really used."""
-        finish_v = self.finish_v.get(tenant, 0.0)
-        if gpu_s > 0:
-            finish_v = max(finish_v, self.now_v)
-        finish_v += gpu_s / tenant_weight
-        if self._places:
-            finish_v = min(finish_v, self.now_v + LEAD_S)
+    def charge(self, tenant: str, tenant_weight: float, gpu_s: float, band: int = DEFAULT_PRIORITY) -> None:
+        """Charge work that did not wait here, or (with either sign) the difference to what was really used.
+
+        `band` is the request's priority.
+        """
+        account = self.bands[band]
+        finish_v = account.finish_of(tenant) if gpu_s > 0 else account.finish_v.get(tenant, 0.0)
+        charged_v = finish_v + gpu_s / tenant_weight
+        if account.lines:
+            # What the tenant's own tickets took it ahead by stays.
+            charged_v = min(charged_v, max(finish_v, account.now_v + LEAD_S))
         else:
-            self.now_v = max(self.now_v, finish_v - LEAD_S)
-        self.finish_v[tenant] = finish_v
+            account.now_v = max(account.now_v, charged_v - LEAD_S)
+        account.finish_v[tenant] = charged_v
 
-    def _rank(self, band: dict[str, list[tuple[float, TicketId]]], tenant: str) -> float:
-        return self.finish_v.get(tenant, 0.0) if self.order is Order.FAIR else band[tenant][0][0]
+    def _competing(self, band: Band) -> Set[str]:
+        return band.lines.keys() | self._overdue.keys() if self._overdue else band.lines.keys()
 
-    def _leave(self, place: _Place) -> None:
-        band, tenant = self._bands[place.band], place.ticket.tenant
-        line = band[tenant]
-        del line[bisect_left(line, (place.key_s, place.ticket.id))]
-        if not line:
-            del band[tenant]
+    def _line(self, band: Band, tenant: str) -> Line:
+        """What a tenant has in a turn of a band: what is overdue, else its line there."""
+        return self._overdue[tenant] if tenant in self._overdue else band.lines[tenant]
+
+    def _rank(self, band: Band, tenant: str) -> float:
+        return band.finish_of(tenant) if self.order is Order.FAIR else self._line(band, tenant)[0][0]
+
+
+def _leave(lines: dict[str, Line], place: _Place) -> None:
+    tenant = place.ticket.tenant
+    line = lines[tenant]
+    del line[bisect_left(line, (place.key_s, place.ticket.id))]
+    if not line:
+        del lines[tenant]
