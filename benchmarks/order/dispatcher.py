@@ -1,0 +1,154 @@
+"""The gateway's part of a simulated pool: weigh, let wait, choose, keep the ledger, correct. Production parts only."""
+
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from backlog.order import Order, Queue
+from backlog.records import TicketId, WorkerId
+from backlog.ticket import Ticket
+from benchmarks.order.setup import CONTESTED_PREFILL_S, DISPATCH_PREFILL_S, Job, PoolSetup
+from estimator.length import LengthModel
+from estimator.price import Weight
+from gateway.ledger import Flight, ReplicaLedger
+from gateway.pick import pick
+
+_OWNER = WorkerId("simulated")
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A request that has arrived and not ended."""
+
+    job: Job
+    weight: Weight
+    ticket: Ticket
+    replica: str = ""
+    flight: Flight | None = None
+
+
+class _Pace:
+    """A bucket of prefill seconds that fills at the pace, holds one second's worth and may go into debt."""
+
+    def __init__(self, pace: float) -> None:
+        self.pace = pace
+        self._level_s = pace
+        self._at_s = 0.0
+
+    def ready_at_s(self, now_s: float) -> float:
+        """When the next request may start; `now_s` or earlier if it may now."""
+        return now_s - self._filled(now_s) / self.pace
+
+    def spend(self, prefill_s: float, now_s: float) -> None:
+        self._level_s, self._at_s = self._filled(now_s) - prefill_s, now_s
+
+    def _filled(self, now_s: float) -> float:
+        return min(self.pace, self._level_s + self.pace * (now_s - self._at_s))
+
+
+class Dispatcher:
+    """`send(job, replica, now_s)` gives a request to an engine; `at(at_s, what)` asks to be called later."""
+
+    def __init__(
+        self,
+        setup: PoolSetup,
+        replicas: Sequence[str],
+        send: Callable[[Job, str, float], None],
+        at: Callable[[float, Callable[[float], None]], None],
+    ) -> None:
+        self._setup = setup
+        self._send, self._at = send, at
+        self._price = setup.hardware.price
+        self._queue = Queue(setup.order)
+        self._rule = setup.hardware.rule(DISPATCH_PREFILL_S)
+        self._contested_rule = setup.hardware.rule(CONTESTED_PREFILL_S)
+        self._ledgers = {name: ReplicaLedger(name, gpus=self._price.gpus) for name in replicas}
+        self._loads = [ledger.load for ledger in self._ledgers.values()]
+        self._lengths = LengthModel()
+        self._open: dict[str, _Open] = {}
+        self._overdue: list[tuple[float, TicketId]] = []
+        self._paces = {
+            tenant: _Pace(rules.prefill_pace)
+            for tenant, rules in setup.tenants.items()
+            if rules.prefill_pace is not None
+        }
+        self._held: set[str] = set()
+        """Tenants at their pace; each is to be woken."""
+
+    def arrive(self, job: Job, now_s: float) -> None:
+        rules = self._setup.rules_of(job.tenant)
+        weight = self._price.weigh(input_tokens=job.input_tokens, output=self._lengths.predict(job.tenant))
+        ticket = Ticket(
+            id=TicketId(job.id),
+            owner=_OWNER,
+            tenant=job.tenant,
+            priority=rules.priority,
+            tenant_weight=rules.weight,
+            gpu_s=weight.gpu_s * rules.price_ratio,
+            prefill_s=weight.prefill_s,
+            prefill_tokens=weight.input_tokens,
+            kv_tokens=weight.kv_tokens,
+        )
+        self._open[job.id] = _Open(job, weight, ticket)
+        self._queue.add(ticket, now_s)
+        if self._setup.max_wait_s is not None:
+            self._at(now_s + self._setup.max_wait_s, lambda _: self._fall_due(ticket.id, now_s))
+
+    def dispatch(self, now_s: float) -> None:
+        """Send what goes next as long as a replica has room for it."""
+        while (ticket := self._head()) is not None:
+            pace = self._paces.get(ticket.tenant)
+            if pace is not None and (ready_at_s := pace.ready_at_s(now_s)) > now_s:
+                self._hold(ticket.tenant, ready_at_s)
+                continue
+            contested = self._queue.contested(self._queue.band_of(ticket.id))
+            waiting = self._open[ticket.id]
+            rule = self._contested_rule if contested else self._rule
+            chosen = pick(self._loads, waiting.weight, rule, now_s, salt=crc32(ticket.id.encode()))
+            if chosen is None:
+                return
+            self._queue.take(ticket.id)
+            if pace is not None:
+                pace.spend(ticket.prefill_s, now_s)
+            waiting.replica = chosen.replica
+            ledger = self._ledgers[chosen.replica]
+            waiting.flight = ledger.start(waiting.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=False)
+            self._send(waiting.job, chosen.replica, now_s)
+
+    def first_token(self, job_id: str, now_s: float) -> None:
+        sent = self._open[job_id]
+        assert sent.flight is not None
+        self._ledgers[sent.replica].first_token(sent.flight, now_s)
+
+    def settle(self, job_id: str, now_s: float) -> None:
+        """A request has ended: its work leaves the ledger, its true weight replaces its price."""
+        ended = self._open.pop(job_id)
+        job, ticket = ended.job, ended.ticket
+        assert ended.flight is not None
+        self._ledgers[ended.replica].settle(ended.flight, now_s)
+        self._lengths.observe(job.tenant, job.output_tokens)
+        if self._setup.corrections:
+            used = self._price.used(input_tokens=job.input_tokens, output_tokens=job.output_tokens)
+            self._queue.charge(job.tenant, ticket.tenant_weight, used.gpu_s - ticket.gpu_s, ticket.priority)
+
+    def _head(self) -> Ticket | None:
+        while self._overdue and self._overdue[0][1] not in self._queue:
+            self._overdue.pop(0)
+        for _, overdue in self._overdue:
+            if overdue in self._queue and self._open[overdue].ticket.tenant not in self._held:
+                return self._open[overdue].ticket
+        return self._queue.head(self._held)
+
+    def _fall_due(self, ticket: TicketId, arrived_at_s: float) -> None:
+        if ticket not in self._queue:
+            return
+        if self._setup.overdue_first and self._setup.order is Order.FAIR:
+            insort(self._overdue, (arrived_at_s, ticket))
+        else:
+            self._queue.promote(ticket)
+
+    def _hold(self, tenant: str, until_s: float) -> None:
+        self._held.add(tenant)
+        # A moment later, so that rounding cannot hold it again for no time at all.
+        self._at(until_s + 1e-6, lambda _: self._held.discard(tenant))
