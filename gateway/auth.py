@@ -33,3 +33,10 @@ class Keys:
             return None
         # The look-up is by digest: how long it takes says nothing about any key that would match.
         return self._by_digest.get(hashlib.sha256(authorization[7:].strip()).digest())
+
+
+def priority_of(tenant: TenantSettings, asked: int | None) -> int:
+    """A request's priority: what it asks for, at most its tenant's ceiling; else its tenant's own."""
+    if asked is None:
+        return tenant.priority
+    return min(asked, tenant.priority if tenant.max_priority is None else tenant.max_priority)

@@ -13,6 +13,7 @@ from gateway.relay import Relay
 from gateway.replica import Replica
 from gateway.reply import Client, Reply
 from gateway.room import Seat
+from gateway.settings import TenantSettings
 from gateway.settle import settle
 from gateway.upstream import ReplicaConnection
 
@@ -30,9 +31,9 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_connection", "_dial", "_found_full", "_last_failure", "_unread", "arrived_at_s",
-        "context", "failed_on", "first_token_at_s", "flight", "parsed", "payload", "pool", "queue_wait_s",
-        "relay", "replica", "reply", "request_id", "route", "salt", "seat", "sent_at_s", "settled", "status",
-        "tenant", "touched_at_s", "weight",
+        "charged_gpu_s", "context", "failed_on", "first_token_at_s", "flight", "parsed", "payer", "payload", "pool",
+        "priority", "queue_wait_s", "relay", "replica", "reply", "request_id", "route", "salt", "seat", "sent_at_s",
+        "settled", "status", "touched_at_s", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -42,7 +43,8 @@ class Exchange:
         *,
         pool: Pool,
         parsed: ParsedRequest,
-        tenant: str,
+        payer: TenantSettings,
+        priority: int,
         payload: bytes,
         request_id: bytes,
         arrived_at_s: float,
@@ -53,7 +55,8 @@ class Exchange:
         self.context = context
         self.pool = pool
         self.parsed = parsed
-        self.tenant = tenant
+        self.payer = payer
+        self.priority = priority
         self.payload = payload
         """Forwarded headers, a blank line and the body: all of the request after the replica's own head. Let go when
         the response begins: nobody sends it again.
@@ -61,7 +64,7 @@ class Exchange:
         self.request_id = request_id
         self.arrived_at_s = arrived_at_s
         self.salt = salt
-        self.route = (tenant, parsed.model, parsed.shape)
+        self.route = (payer.name, parsed.model, parsed.shape)
         self.weight: Weight = pool.weigh(parsed, self.route)
         self.relay = Relay(http10=http10, hide_usage=parsed.streams and not parsed.usage_asked)
         self.reply = Reply(
@@ -78,6 +81,8 @@ class Exchange:
         self.failed_on: set[str] = set()
         self.status = 0
         self.queue_wait_s = 0.0
+        self.charged_gpu_s = 0.0
+        """What its tenant was charged in the order of the queue, over all attempts."""
         self.sent_at_s = 0.0
         self.touched_at_s = arrived_at_s
         self.first_token_at_s: float | None = None
@@ -97,26 +102,30 @@ class Exchange:
         """Dispatch now if nobody waits and a replica has room; else wait; else refuse. Raises `Refusal`."""
         pool, now_s = self.pool, self.arrived_at_s
         pool.arrive(self.weight)
-        if pool.room.count == 0:
-            chosen = pool.choose(self.weight, now_s, avoid=(), salt=self.salt)
-            if chosen is not None:
-                self.dispatch(pool.replicas[chosen.replica], chosen, now_s)
-                return
-        if pool.room.full:
+        if self._go_past(now_s):
+            return
+        if pool.full:
             refusal = pool.full_refusal(Outcome.BACKLOG_FULL, now_s)
             pool.measured(ttft_missed=True, tpot_missed=False)
             raise refusal
-        self._wait(first=False)
+        self._wait(now_s, first=False)
 
-    def _wait(self, *, first: bool) -> None:
-        self.pool.changed = True
-        self.seat = self.pool.room.enter(
-            self,
-            self.weight,
-            arrived_at_s=self.arrived_at_s,
-            deadline_at_s=self.arrived_at_s + self.pool.longest_wait_s,
-            first=first,
-        )
+    def _go_past(self, now_s: float) -> bool:
+        """Take the idle path: nobody waits, a replica has room. Redis hears of it afterwards."""
+        pool = self.pool
+        if not pool.idle(self.payer):
+            return False
+        chosen = pool.choose(self.weight, now_s, avoid=self.failed_on, salt=self.salt)
+        if chosen is None:
+            return False
+        self.dispatch(pool.replicas[chosen.replica], chosen, now_s, leased=False)
+        return True
+
+    def _wait(self, now_s: float, *, first: bool) -> None:
+        self.seat = self.pool.enter(self, first=first)
+        if self.seat.told is not None:
+            self.reply.wait_estimate_s = self.seat.told.wait_s
+        self.pool.pump(now_s)
 
     def expire(self, refusal: Refusal) -> None:
         """It waited as long as it may. `refusal` is for all that wait; what happened to this one is added."""
@@ -130,7 +139,7 @@ class Exchange:
 
     # Dispatch
 
-    def dispatch(self, replica: Replica, chosen: pick.Pick, now_s: float) -> None:
+    def dispatch(self, replica: Replica, chosen: pick.Pick, now_s: float, *, leased: bool) -> None:
         """Send the request to `replica`, over an idle connection or a new one."""
         self.seat = None
         self.replica = replica
@@ -139,7 +148,8 @@ class Exchange:
             self.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=not self.parsed.streams
         )
         replica.breaker = breaker.sent(replica.breaker)
-        self.pool.sent(self.weight)
+        self.charged_gpu_s += self.weight.gpu_s
+        self.pool.sent(self, replica, leased=leased)
         self.touched_at_s = now_s
         connection = replica.take_idle()
         if connection is not None:
@@ -185,14 +195,14 @@ class Exchange:
                 self._refuse(Refusal(Outcome.REPLICA_FAILED, detail))
                 self.pool.pump(now_s)
                 return
-        self._wait(first=True)
-        self.pool.pump(now_s)
+        if not self._go_past(now_s):
+            self._wait(now_s, first=True)
 
     def _land(self, now_s: float) -> None:
         """Take the request out of the replica's ledger and let go of its connection."""
         if self.flight is not None and self.replica is not None:
             self.replica.ledger.settle(self.flight, now_s)
-            self.pool.changed = True
+            self.pool.landed(self)
         self.flight = None
         if self._dial is not None:
             self._dial.cancel()
@@ -240,8 +250,7 @@ class Exchange:
             if self.parsed.streams and self.flight is not None and self.replica is not None:
                 self.replica.ledger.first_token(self.flight, now_s)
                 self.pool.changed = True
-                if self.pool.room.count:
-                    self.pool.pump(now_s)
+                self.pool.pump(now_s)
         self.reply.flush(now_s)
 
     def response_end(self) -> None:
@@ -328,11 +337,10 @@ class Exchange:
             return
         self.settled = True
         if self.seat is not None:
-            self.pool.room.leave(self.seat)
+            self.pool.leave(self.seat, now_s)
             self.seat = None
         ran = self.relay.started or (self.flight is not None and self._connection is not None)
         self._land(now_s)
         self.pool.changed = True
         settle(self, outcome, now_s, ran=ran)
-        if self.pool.room.count:
-            self.pool.pump(now_s)
+        self.pool.pump(now_s)

@@ -110,6 +110,10 @@ class ReplicaLedger:
             load.progressed_at_s = now_s
         self._take(remote, own)
 
+    def expect(self, more: ReplicaShare, now_s: float) -> None:
+        """Another worker was given a lease: its work is on the way, and in no report yet."""
+        self.hear(add_shares(self._remote, more), now_s)
+
     def _take(self, remote: ReplicaShare, own: Load) -> None:
         load = self.load
         load.in_flight = own.in_flight + remote.in_flight

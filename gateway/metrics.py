@@ -13,6 +13,7 @@ _HISTOGRAMS = (
     ("tpot_s", "weighbridge_time_per_output_token_seconds", "Mean time per output token after the first, per stream"),
     ("queue_wait_s", "weighbridge_queue_wait_seconds", "Arrival to dispatch"),
     ("estimate_ratio", "weighbridge_estimate_error_ratio", "GPU-seconds used over GPU-seconds predicted"),
+    ("wait_error_ratio", "weighbridge_wait_estimate_error_ratio", "Actual wait over the wait estimated on arrival"),
 )
 
 
@@ -66,6 +67,11 @@ class Snapshots:
         predicted = CounterMetricFamily(
             "weighbridge_gpu_seconds_predicted", "GPU-seconds of settled requests as weighed on arrival", labels=labels
         )
+        unknown = CounterMetricFamily(
+            "weighbridge_waits_without_estimate",
+            "Requests that waited while no replica was ready or starting",
+            labels=labels,
+        )
         used = CounterMetricFamily(
             "weighbridge_gpu_seconds", "GPU-seconds used: the bill", labels=("worker", "pool", "tenant", "kind")
         )
@@ -79,9 +85,10 @@ class Snapshots:
                 inputs.add_metric(at, pool.input_tokens)
                 outputs.add_metric(at, pool.output_tokens)
                 predicted.add_metric(at, pool.predicted_gpu_s)
+                unknown.add_metric(at, pool.waits_unknown)
                 for tenant, kind, gpu_s in pool.used_gpu_s:
                     used.add_metric((*at, tenant, kind), gpu_s)
-        yield from (tickets, work, oldest, inputs, outputs, predicted, used)
+        yield from (tickets, work, oldest, inputs, outputs, predicted, unknown, used)
 
     def _distributions(self) -> Iterator[Metric]:
         for key, metric, text in _HISTOGRAMS:

@@ -80,20 +80,30 @@ def has_room(load: Load, weight: Weight, rule: PickRule, now_s: float) -> bool:
     return ahead_s(load, now_s) <= rule.dispatch_prefill_s
 
 
-def score(load: Load, weight: Weight, rule: PickRule, now_s: float) -> Pick:
-    """The score of one replica, with its parts."""
-    wait_s = ahead_s(load, now_s)
+def interference_s(load: Load, rule: PickRule) -> float:
+    """What the decodes on a replica cost a request, whatever it is."""
     step_kv_s = load.kv_tokens * rule.kv_read_s_per_token
-    interference_s = INTERFERENCE * step_kv_s * (1.0 + load.prefill_tokens / rule.prefill_chunk_tokens)
-    crowd_s = load.in_flight * (PER_REQUEST_S + rule.externality * (weight.prefill_s + weight.decode_kv_s))
+    return INTERFERENCE * step_kv_s * (1.0 + load.prefill_tokens / rule.prefill_chunk_tokens)
+
+
+def crowd_s(weight: Weight, rule: PickRule) -> float:
+    """What a request costs each one that is on the replica already."""
+    return PER_REQUEST_S + rule.externality * (weight.prefill_s + weight.decode_kv_s)
+
+
+def score(load: Load, weight: Weight, rule: PickRule, now_s: float) -> Pick:
+    """The score of one replica, with its parts. Over `crowd_s` it is a line, which is what a claim offers."""
+    wait_s = ahead_s(load, now_s)
+    suffered_s = interference_s(load, rule)
+    done_s = load.in_flight * crowd_s(weight, rule)
     excess = load.kv_tokens + weight.kv_tokens - rule.kv_capacity_tokens
     overflow_s = OVERFLOW_FIXED_S + OVERFLOW_S * excess / rule.kv_capacity_tokens if excess > 0 else 0.0
     return Pick(
         replica=load.name,
-        score_s=wait_s + weight.prefill_s + interference_s + crowd_s + overflow_s,
+        score_s=wait_s + weight.prefill_s + suffered_s + done_s + overflow_s,
         ahead_s=wait_s,
-        interference_s=interference_s,
-        crowd_s=crowd_s,
+        interference_s=suffered_s,
+        crowd_s=done_s,
         overflow_s=overflow_s,
     )
 

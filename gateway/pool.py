@@ -1,48 +1,52 @@
-"""One pool in one gateway worker: weigh requests, know the replicas and their work, let requests wait, report."""
+"""One pool in one gateway worker: admit requests, let them wait, send them on, report what there is.
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+While Redis answers, what waits is in the shared queue and a lease says what goes next. While it is away the worker
+orders its own requests in the same way and uses its share of every replica.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
-from backlog.records import PoolView, ReplicaName, ReplicaRecord, ReplicaShare, ReplicaState, WorkerId, WorkerReport
-from estimator.length import LengthModel, OutputLength
+from backlog.records import Lease, PoolView, ReplicaName, TicketId, WorkerId, WorkerReport
+from backlog.ticket import Ticket
+from backlog.turn import Claim, Claims
 from estimator.price import Weight
-from estimator.tokens import TextSize, TokenRatio
-from gateway import ledger, pick
-from gateway.openai import Endpoint, ParsedRequest
+from gateway import pick
+from gateway.fleet import Fleet, share_of
+from gateway.openai import ParsedRequest
+from gateway.outbox import Outbox
 from gateway.outcome import Outcome, Refusal
+from gateway.outlook import NOTHING_WAITS, Outlook
 from gateway.replica import Replica
-from gateway.room import WaitingRoom, wait_estimate_s
-from gateway.settings import PoolSettings
+from gateway.room import Seat, WaitingRoom
+from gateway.settings import PoolSettings, TenantSettings
+from gateway.solo import Solo
 from gateway.stats import PoolStats
+from gateway.wait import WaitEstimate
+from gateway.weigher import Route, Weigher
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
-_log = structlog.get_logger()
-NO_OUTPUT = OutputLength(mean=0.0, p50=0.0, p90=0.0)
-NO_TEXT = TextSize(ascii_chars=0)
-LESSONS_PER_TICK = 8
-"""Reports learned from in one tick of 20 ms; at 400 a second more would teach the same and cost some 5 % of a core."""
 URGENT_PREFILL_S = 0.1
 """A request that adds more prefill than this is published at once: another gateway must not pick the same replica."""
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What the other workers and the autoscaler said last. `None` fields are unknown."""
-
-    waiting_gpu_s: float = 0.0
-    cold_start_s: float | None = None
+MOST_RETRY_S = 600.0
 
 
 class Pool:
     """Mutable state of a pool. The event loop is its lock: no method awaits."""
 
-    def __init__(self, settings: PoolSettings, *, urgent: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        *,
+        worker: WorkerId,
+        weights: Mapping[str, float] | None = None,
+        urgent: Callable[[], None],
+    ) -> None:
         self.settings = settings
+        self.worker = worker
         self.price = settings.price()
         self.rule = pick.PickRule(
             kv_read_s_per_token=self.price.kv_read_s_per_token,
@@ -52,59 +56,43 @@ class Pool:
             dispatch_prefill_s=settings.dispatch_prefill_s,
         )
         self.stats = PoolStats()
-        self.replicas: dict[str, Replica] = {}
-        self.room: WaitingRoom[Exchange] = WaitingRoom(settings.max_waiting)
-        self.others = Others()
+        self.weigher = Weigher(self.price)
+        self.fleet = Fleet(settings, gpus=self.price.gpus)
+        self.room: WaitingRoom[Exchange] = WaitingRoom(settings.order)
+        self.outbox = Outbox()
+        self.outlook = Outlook(order=settings.order, gpus=self.price.gpus, weights=weights or {})
+        self.solo = Solo()
+        self.connected = False
+        """Redis answers: the shared order holds."""
+        self.waiting_elsewhere = 0
+        self.held: frozenset[str] = frozenset()
+        """Tenants whose next ticket waited for a limit of their own when this worker claimed last."""
+        self.flying: dict[str, float] = {}
+        """GPU-seconds in flight here of tenants with a limit on it."""
         self.changed = True
+        self.report_now = False
+        self.claim_now = False
+        self.measured_cold_start_s: float | None = None
         self._urgent = urgent
-        self._unusable: set[tuple[str, str]] = set()
-        """Name and url of listed replicas that cannot be used."""
-        self._ratios = {endpoint: TokenRatio() for endpoint in Endpoint}
-        self._lengths = LengthModel()
-        self._lessons: list[tuple[ParsedRequest, tuple[object, ...], int, int]] = []
+        self._numbers = 0
         self._arrived = 0
         self._arrived_gpu_s = 0.0
         self._settled = 0
         self._ttft_misses = 0
         self._tpot_misses = 0
-        for static in settings.static_replicas:
-            self.replicas[static.name] = Replica(
-                name=static.name, url=static.url, api_key=static.api_key, gpus=self.price.gpus, state=ReplicaState.READY
-            )
 
-    # Weighing
+    @property
+    def replicas(self) -> dict[str, Replica]:
+        return self.fleet.replicas
 
-    def weigh(self, request: ParsedRequest, route: tuple[object, ...]) -> Weight:
-        """The request's weight from its size and what its route has shown so far."""
-        input_tokens = request.known_tokens
-        if request.size != NO_TEXT or input_tokens == 0:
-            input_tokens += self._ratios[request.endpoint].estimate(request.size)
-        if request.choices == 0:
-            return self.price.weigh(input_tokens=input_tokens, output=NO_OUTPUT)
-        output = self._lengths.predict(route, request.max_output_tokens)
-        if request.choices > 1:
-            many = request.choices
-            # Each choice reads its own KV, so the squares add up; the input is held once.
-            output = OutputLength(
-                output.mean * many, output.p50 * many, output.p90 * many, mean_square=output.mean_square * many
-            )
-        return self.price.weigh(input_tokens=input_tokens, output=output)
+    @property
+    def ready(self) -> int:
+        return self.fleet.ready
 
-    def learn(self, request: ParsedRequest, route: tuple[object, ...], input_tokens: int, output_tokens: int) -> None:
-        """Note what a model server reported, to be learned at the next tick. Cut-off requests must not come here."""
-        if len(self._lessons) < LESSONS_PER_TICK:
-            self._lessons.append((request, route, input_tokens, output_tokens))
+    def weigh(self, request: ParsedRequest, route: Route) -> Weight:
+        return self.weigher.weigh(request, route)
 
-    def _study(self) -> None:
-        """Correct the estimates by the reports since the last tick."""
-        for request, route, input_tokens, output_tokens in self._lessons:
-            if request.known_tokens == 0 and input_tokens > 0:
-                self._ratios[request.endpoint].observe(request.size, input_tokens)
-            if request.choices == 1 and output_tokens > 0:
-                self._lengths.observe(route, output_tokens)
-        self._lessons.clear()
-
-    # Waiting and dispatch
+    # Admission
 
     def arrive(self, weight: Weight) -> None:
         """Count a request's work as offered load, whether it is served or not."""
@@ -114,51 +102,183 @@ class Pool:
 
     def choose(self, weight: Weight, now_s: float, *, avoid: Iterable[str], salt: int) -> pick.Pick | None:
         """The replica to use now, or `None` when none has room. `avoid` holds while another replica is usable."""
-        usable = [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
+        usable = self.fleet.usable(now_s)
         fresh = [load for load in usable if load.name not in avoid] if avoid else usable
-        return pick.pick(fresh or usable, weight, self.rule, now_s, salt=salt)
+        rule = self.rule if self.connected else self.solo.rule(self.rule)
+        return pick.pick(fresh or usable, weight, rule, now_s, salt=salt)
 
-    def turn_away(self, refusal: Refusal) -> None:
-        """End every waiting request with `refusal`."""
-        while (seat := self.room.head()) is not None:
-            self.room.leave(seat)
-            seat.guest.expire(refusal)
+    def idle(self, tenant: TenantSettings) -> bool:
+        """Whether a request may go past the queue: nobody waits, and no limit needs to be looked at."""
+        if self.room.count or self.waiting_elsewhere:
+            return False
+        limits = tenant.limits
+        return limits.concurrent_gpu_s is None and limits.prefill_pace is None
+
+    @property
+    def full(self) -> bool:
+        """Whether a request is turned away here. While Redis answers, the queue itself says who gives way."""
+        most = self.settings.max_waiting
+        return self.room.count >= (2 * most if self.connected else most)
+
+    def enter(self, guest: "Exchange", *, first: bool) -> Seat["Exchange"]:
+        """Let a request wait; `pump` afterwards. `first`: it was sent before, and comes back."""
+        self._numbers += 1
+        tenant, weight = guest.payer, guest.weight
+        ticket = Ticket(
+            id=TicketId(f"{self.worker}:{self._numbers}"),
+            owner=self.worker,
+            tenant=tenant.name,
+            priority=guest.priority,
+            tenant_weight=tenant.weight,
+            gpu_s=weight.gpu_s,
+            prefill_s=weight.prefill_s,
+            prefill_tokens=weight.input_tokens - weight.cached_tokens,
+            kv_tokens=weight.kv_tokens,
+            crowd_s=pick.crowd_s(weight, self.rule),
+            first=first,
+            avoid=tuple(ReplicaName(name) for name in sorted(guest.failed_on)),
+            concurrent_gpu_s=tenant.limits.concurrent_gpu_s,
+            prefill_pace=tenant.limits.prefill_pace,
+        )
+        deadline_at_s = guest.arrived_at_s + self.longest_wait_s
+        seat = Seat(
+            guest, ticket, weight, guest.arrived_at_s, deadline_at_s, told=self.estimate(tenant, guest.priority)
+        )
+        self.room.enter(seat)
+        self.changed = True
+        if self.connected:
+            self._enqueue(seat, ticket)
+        return seat
+
+    def leave(self, seat: Seat["Exchange"], now_s: float, *, dispatched: bool = False) -> None:
+        """A request waits no longer. Not dispatched, its ticket is withdrawn."""
+        if not seat.taken:
+            return
+        self.room.leave(seat)
+        self.outlook.learn(self.stats, seat.told, now_s - seat.arrived_at_s, dispatched=dispatched)
+        self.changed = True
+        if self.connected and not dispatched:
+            self.outbox.withdraw(seat.ticket.id)
+            self._urgent()
+
+    # Dispatch
 
     def pump(self, now_s: float) -> None:
-        """Dispatch waiting requests, first come first, until the first one does not fit."""
-        while (seat := self.room.head()) is not None:
+        """Capacity or something that waits may have appeared: ask for leases, or order the own requests."""
+        if self.connected:
+            if (self.room.count or self.waiting_elsewhere) and self.fleet.has_room(self.rule, now_s):
+                self.claim_now = True
+                self._urgent()
+            return
+        held: set[str] = set()
+        while (ticket := self.room.queue.head(held)) is not None:
+            if not self.solo.allows(ticket, self.flying, now_s):
+                held.add(ticket.tenant)
+                continue
+            seat = self.room.seat_of(ticket.id)
+            assert seat is not None
             chosen = self.choose(seat.weight, now_s, avoid=seat.guest.failed_on, salt=seat.guest.salt)
             if chosen is None:
                 return
-            self.room.leave(seat)
-            seat.guest.dispatch(self.replicas[chosen.replica], chosen, now_s)
+            self.room.queue.take(ticket.id)
+            self.solo.sent(ticket, now_s)
+            self.leave(seat, now_s, dispatched=True)
+            seat.guest.dispatch(self.replicas[chosen.replica], chosen, now_s, leased=False)
 
-    def sent(self, weight: Weight) -> None:
-        """A dispatch changed the ledger."""
-        self.changed = True
-        if weight.prefill_s > URGENT_PREFILL_S:
+    def claim(self, now_s: float) -> Claim | None:
+        """What to claim with; `None` when nothing waits or nothing has room."""
+        wanted = self.room.count or self.waiting_elsewhere
+        self.claim_now = False
+        if not wanted or not self.fleet.has_room(self.rule, now_s):
+            return None
+        return Claim(
+            offers=self.fleet.offers(self.rule, now_s),
+            budget_s=self.settings.dispatch_prefill_s,
+            contested_s=min(self.settings.contested_prefill_s, self.settings.dispatch_prefill_s),
+            kv_capacity_tokens=self.settings.kv_capacity_tokens,
+        )
+
+    def claimed(self, claims: Claims, now_s: float) -> None:
+        """Leases were given for this worker's claim: own tickets go, the others' work is on its way."""
+        self.held = frozenset(claims.held)
+        if claims.why == "empty" and not self.room.count:
+            self.waiting_elsewhere = 0
+        for lease in claims.leases:
+            self.fleet.claimed(lease.replica, lease.prefill_s, lease.kv_tokens)
+            if lease.owner == self.worker:
+                self.granted(lease, now_s)
+            elif lease.replica in self.replicas:
+                self.replicas[lease.replica].ledger.expect(share_of(lease), now_s)
+        if claims.why == "most":
+            self.claim_now = True
             self._urgent()
+
+    def granted(self, lease: Lease, now_s: float) -> None:
+        """A ticket of this worker may be sent to a replica. If that cannot be used from here, it goes back."""
+        seat = self.room.seat_of(lease.ticket)
+        if seat is None:
+            return
+        replica = self.replicas.get(lease.replica)
+        if replica is None or not replica.usable(now_s):
+            self._enqueue(seat, replace(seat.ticket, avoid=tuple({*seat.ticket.avoid, lease.replica})))
+            return
+        self.leave(seat, now_s, dispatched=True)
+        self.outbox.started(lease.ticket)
+        seat.guest.dispatch(replica, pick.score(replica.ledger.load, seat.weight, self.rule, now_s), now_s, leased=True)
+
+    def turned_away(self, ticket: TicketId, now_s: float) -> None:
+        """The queue is full and has no place for this ticket any more."""
+        self.outbox.gone(ticket)
+        seat = self.room.seat_of(ticket)
+        if seat is not None:
+            self.leave(seat, now_s)
+            seat.guest.expire(self.full_refusal(Outcome.BACKLOG_FULL, now_s))
+
+    def sent(self, guest: "Exchange", replica: Replica, *, leased: bool) -> None:
+        """A dispatch changed the ledger. A lease has charged the tenant already."""
+        weight = guest.weight
+        self.changed = True
+        if not leased:
+            self.outbox.sent(guest.payer.name, guest.priority, guest.payer.weight, weight.gpu_s)
+            self.outbox.burdened(replica.name, weight.prefill_s, weight.kv_tokens)
+        if guest.payer.limits.concurrent_gpu_s is not None:
+            self.flying[guest.payer.name] = self.flying.get(guest.payer.name, 0.0) + weight.gpu_s
+        if weight.prefill_s > URGENT_PREFILL_S:
+            self.report_now = True
+            self._urgent()
+
+    def landed(self, guest: "Exchange") -> None:
+        """What was sent runs no longer."""
+        self.changed = True
+        left_gpu_s = self.flying.get(guest.payer.name, 0.0) - guest.weight.gpu_s
+        if left_gpu_s > 1e-9:
+            self.flying[guest.payer.name] = left_gpu_s
+        else:
+            self.flying.pop(guest.payer.name, None)
+
+    def turn_away(self, refusal: Refusal, now_s: float) -> None:
+        """End every waiting request with `refusal`."""
+        for seat in self.room.seats:
+            self.leave(seat, now_s)
+            seat.guest.expire(refusal)
 
     def tick(self, now_s: float) -> None:
         """Release prefill that must be done by now, learn, evict what waited too long, dispatch what fits."""
-        if self._lessons:
-            self._study()
+        self.weigher.study()
         for replica in self.replicas.values():
             if replica.ledger.release_silent(now_s):
                 self.changed = True
         for seat in self.room.expired(now_s):
-            if not seat.taken:
-                # The one that left before it made room, and this one was sent after all.
-                continue
-            self.room.leave(seat)
-            self.changed = True
-            seat.guest.expire(self.full_refusal(Outcome.WAIT_EXPIRED, now_s))
+            self.leave(seat, now_s)
+            seat.guest.expire(self._late_refusal(seat, now_s))
         self.pump(now_s)
+
+    # Waits
 
     @property
     def cold_start_s(self) -> float:
         """As measured by the autoscaler, else as configured."""
-        measured_s = self.others.cold_start_s
+        measured_s = self.measured_cold_start_s
         return self.settings.cold_start_s if measured_s is None else measured_s
 
     @property
@@ -166,82 +286,74 @@ class Pool:
         """How long a request that arrives now may wait. With no replica it is held through a cold start as well."""
         return self.settings.max_wait_s + (0.0 if self.ready else self.cold_start_s)
 
-    @property
-    def ready(self) -> int:
-        """Replicas that a scaler calls ready, whatever their breakers say."""
-        return sum(replica.state is ReplicaState.READY for replica in self.replicas.values())
-
-    def wait_s(self, now_s: float) -> float:
-        """The wait estimate for a request that arrives now."""
-        oldest_at_s = self.room.oldest_at_s()
-        return wait_estimate_s(
-            ahead_gpu_s=self.room.gpu_s + self.others.waiting_gpu_s,
-            gpus=self.price.gpus,
+    def estimate(self, tenant: TenantSettings | None, priority: int) -> WaitEstimate | None:
+        """How long a request that arrives now will wait; `None` when no replica is ready or starting."""
+        return self.outlook.estimate(
+            tenant,
+            priority,
+            unseen_gpu_s=self.outbox.enqueuing_gpu_s if self.connected else self.room.gpu_s,
             ready=self.ready,
             cold_start_s=self.cold_start_s,
-            oldest_wait_s=None if oldest_at_s is None else now_s - oldest_at_s,
         )
+
+    def wait_s(self) -> float:
+        """The wait estimate for a request behind everybody. With no replica on its way: a cold start."""
+        told = self.estimate(None, 0)
+        return self.cold_start_s if told is None else told.wait_s
 
     def full_refusal(self, outcome: Outcome, now_s: float) -> Refusal:
         """Why a request is not served now, and when to come back."""
-        wait_s = self.wait_s(now_s)
-        usable = sum(replica.usable(now_s) for replica in self.replicas.values())
-        why = f"{self.room.count} requests wait for {self.ready} ready replicas ({usable} answering)"
+        wait_s = self.wait_s()
+        usable = len(self.fleet.usable(now_s))
+        tickets = max(self.outlook.queue.tickets, self.room.count)
+        why = f"{tickets} requests wait for {self.ready} ready replicas ({usable} answering)"
         detail = f"pool {self.settings.name}: {why}; the estimated wait is {wait_s:.1f} s"
-        return Refusal(outcome, detail, retry_after_s=min(wait_s, 600.0))
+        return Refusal(outcome, detail, retry_after_s=min(wait_s, MOST_RETRY_S))
+
+    def _late_refusal(self, seat: Seat["Exchange"], now_s: float) -> Refusal:
+        tenant = seat.ticket.tenant
+        if tenant not in self.held:
+            return self.full_refusal(Outcome.WAIT_EXPIRED, now_s)
+        detail = f"tenant {tenant} is at its limit of work in flight or of prefill pace in pool {self.settings.name}"
+        return Refusal(Outcome.RATE_LIMITED, detail, retry_after_s=min(self.wait_s(), MOST_RETRY_S))
 
     # The scaler's and the other workers' word
 
-    def hear(self, view: PoolView, me: WorkerId, now_s: float) -> None:
-        """Take over the replica list and the other workers' work. An unknown list changes nothing."""
-        if view.replicas is not None and not self.settings.static_replicas:
-            self._set_replicas(view)
-        shares: dict[str, ReplicaShare] = {}
-        waiting_gpu_s = 0.0
-        for seen in view.reports:
-            if seen.report.worker == me:
-                continue
-            waiting_gpu_s += seen.report.waiting_gpu_s
-            for name, share in seen.report.running.items():
-                shares[name] = ledger.add_shares(shares[name], share) if name in shares else share
-        for replica in self.replicas.values():
-            replica.ledger.hear(shares.get(replica.name, ledger.NOTHING), now_s)
-        self.others = Others(
-            waiting_gpu_s=waiting_gpu_s,
-            cold_start_s=view.decision.cold_start_s if view.decision is not None else None,
-        )
+    def hear(self, view: PoolView, now_s: float) -> None:
+        """Take over the replica list and the others' work. An unknown list changes nothing."""
+        self.fleet.hear(view, self.worker, now_s, mine=self.room.tickets)
+        self.outlook.queue, self.outlook.read_at_s = view.queue, view.read_at_s
+        self.outlook.starting = self.fleet.starting
+        self.waiting_elsewhere = max(0, view.queue.tickets - len(self.outbox.known))
+        self.solo.share = 1.0 / max(1, len(view.reports))
+        self.measured_cold_start_s = view.decision.cold_start_s if view.decision is not None else None
+
+    def reconnected(self) -> None:
+        """Redis answers, and has forgotten what this worker told it: everything that waits is enqueued."""
+        self.connected = True
+        self.outbox.reset()
+        for seat in self.room.seats:
+            self._enqueue(seat, seat.ticket)
+
+    def disconnected(self, now_s: float) -> None:
+        """Redis is away: from here on the own order and the own share count."""
+        self.connected = False
+        self.outlook.queue = NOTHING_WAITS
+        self.waiting_elsewhere = 0
+        self.held = frozenset()
+        self.outbox.reset()
+        self.fleet.forget_others(now_s)
         self.pump(now_s)
 
-    def _set_replicas(self, view: PoolView) -> None:
-        assert view.replicas is not None
-        for record in view.replicas:
-            known = self.replicas.get(record.name)
-            if known is not None and known.url == record.url:
-                known.state = record.state
-                continue
-            if known is not None:
-                self.replicas.pop(record.name).close()
-            if (record.name, record.url) not in self._unusable:
-                self._add(record)
-        listed = {record.name for record in view.replicas}
-        self._unusable &= {(record.name, record.url) for record in view.replicas}
-        for name in [name for name in self.replicas if name not in listed]:
-            # Its requests in flight keep their connections and settle on the object they hold.
-            self.replicas.pop(name).close()
+    def woken(self) -> None:
+        """Somebody waits elsewhere."""
+        self.waiting_elsewhere = max(self.waiting_elsewhere, 1)
+        self.report_now = True
+        self._urgent()
 
-    def _add(self, record: ReplicaRecord) -> None:
-        """A replica as the scaler describes it. An address that cannot be one is said once and left out."""
-        try:
-            self.replicas[record.name] = Replica(
-                name=record.name,
-                url=record.url,
-                api_key=self.settings.replica_api_key,
-                gpus=self.price.gpus,
-                state=record.state,
-            )
-        except ValueError as error:
-            self._unusable.add((record.name, record.url))
-            _log.warning("replica record is unusable", pool=self.settings.name, cause=str(error))
+    def _enqueue(self, seat: Seat["Exchange"], ticket: Ticket) -> None:
+        self.outbox.enqueue(ticket, seat.arrived_at_s, self.settings.wait_bound_s)
+        self._urgent()
 
     # What this worker tells
 
@@ -252,11 +364,11 @@ class Pool:
         self._tpot_misses += tpot_missed
         self.changed = True
 
-    def report(self, me: WorkerId, started_at_s: float, *, epoch_s: float) -> WorkerReport:
+    def report(self, started_at_s: float, *, epoch_s: float) -> WorkerReport:
         """This worker's whole state. `epoch_s` turns the worker's clock into seconds since the epoch."""
         oldest_at_s = self.room.oldest_at_s()
         return WorkerReport(
-            worker=me,
+            worker=self.worker,
             started_at_s=started_at_s,
             waiting=self.room.count,
             waiting_gpu_s=max(self.room.gpu_s, 0.0),

@@ -27,7 +27,17 @@ class Client(Protocol):
 class Reply:
     """Writes to one client. Whether an error is a response or an event is decided here, and nowhere else."""
 
-    __slots__ = ("_client", "_gpu_s", "_keep_alive", "_out", "_relay", "_request_id", "_status", "_written_at_s")
+    __slots__ = (
+        "_client",
+        "_gpu_s",
+        "_keep_alive",
+        "_out",
+        "_relay",
+        "_request_id",
+        "_status",
+        "_written_at_s",
+        "wait_estimate_s",
+    )
 
     def __init__(
         self, client: Client, relay: Relay, *, request_id: bytes, gpu_s: float, keep_alive: bool, now_s: float
@@ -39,6 +49,8 @@ class Reply:
         self._keep_alive = keep_alive
         self._out: list[bytes] = []
         self._status = 0
+        self.wait_estimate_s: float | None = None
+        """What a request that had to wait was told, once that is known."""
         self._written_at_s = now_s
         """When the client heard something last; its request's arrival before that."""
 
@@ -54,7 +66,7 @@ class Reply:
         self._written_at_s = now_s
         head = b""
         if not relay.opened:
-            extra = _WAITING % (self._request_id, self._gpu_s)
+            extra = _WAITING % (self._request_id, self._gpu_s) + self._estimate()
             head = relay.open(extra, close=not self._keep_alive or draining)
         self._client.write(head + relay.ping())
 
@@ -71,11 +83,17 @@ class Reply:
         """The head of the replica's response."""
         self._status = status
         extra = _EXTRA % (self._request_id, self._gpu_s, replica, queue_wait_s * 1e3, _LABELS[outcome])
+        if self.wait_estimate_s is not None:
+            extra += self._estimate()
         phrase = _PHRASES.get(status, b"Unknown")
         close = not self._keep_alive or draining
         written = self._relay.head(status, headers, extra, phrase=phrase, close=close)
         if written:
             self._out.append(written)
+
+    def _estimate(self) -> bytes:
+        told_s = self.wait_estimate_s
+        return b"" if told_s is None else b"x-weighbridge-wait-estimate-ms: %.1f\r\n" % (told_s * 1e3)
 
     def body(self, data: bytes) -> None:
         framed = self._relay.body(data)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.auth import priority_of
 from gateway.context import Context
 from gateway.exchange import Exchange
 from gateway.openai import Endpoint, model_list, parse, rewrite
@@ -49,6 +50,7 @@ def begin(
         raise Refusal(Outcome.WRONG_METHOD, f"{endpoint.value} takes POST")
     parsed = parse(endpoint, body)
     pool: Pool = context.pool_of(parsed.model)
+    payer = context.keys.settings_of(head.tenant)
     settings = pool.settings
     model = settings.served_model if settings.served_model != parsed.model else None
     include_usage = parsed.streams and not parsed.usage_asked
@@ -59,7 +61,8 @@ def begin(
         client,
         pool=pool,
         parsed=parsed,
-        tenant=head.tenant,
+        payer=payer,
+        priority=priority_of(payer, head.priority),
         payload=head.payload(body),
         request_id=head.request_id,
         arrived_at_s=head.arrived_at_s,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from backlog.order import Order
 from backlog.records import PoolName
 from backlog.ticket import DEFAULT_PRIORITY
 from estimator.accelerator import Accelerator
@@ -40,10 +41,15 @@ class PoolSettings:
     """Sent to replicas that a scaler publishes."""
     dispatch_prefill_s: float = 0.25
     """A replica with more outstanding prefill than this gets no further work (policy study: 0.1-0.25 s)."""
+    contested_prefill_s: float = 0.1
+    """The same while tenants compete: the model server's own queue is not ours to order."""
     externality: float = 0.01
     """`mu` of the pick score; 0.03-0.1 for pools of mixed GPUs."""
     max_waiting: int = 1000
-    """Requests that may wait in one gateway worker; the next is rejected with 429."""
+    """Requests that may wait for the pool, over all workers. When it is full, the tenant with the most gives way."""
+    order: Order = Order.FAIR
+    wait_bound_s: float = 15.0
+    """A request that has waited this long goes before its tenant's others, and waits for no lower priority's sake."""
     max_wait_s: float = 30.0
     """A request that has waited this long is evicted with 503; while no replica is ready, a cold start longer."""
     cold_start_s: float = 60.0

@@ -25,6 +25,7 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float, *, ran: bool) -
     input_tokens, output_tokens, cached_tokens = weight.input_tokens, relay.events, 0
     if usage is not None:
         input_tokens, output_tokens, cached_tokens = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+    used_gpu_s = 0.0
     if ran and outcome is not Outcome.REPLICA_REFUSED:
         stats.queue_wait_s.observe(exchange.queue_wait_s)
         stats.predicted_gpu_s += weight.gpu_s
@@ -33,14 +34,19 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float, *, ran: bool) -
             input_tokens=input_tokens, cached_tokens=min(cached_tokens, input_tokens)
         )
         decode_gpu_s = price.gpus * price.decode_s(input_tokens=input_tokens, output_tokens=output_tokens)
-        stats.bill(exchange.tenant, "prefill", prefill_gpu_s)
-        stats.bill(exchange.tenant, "decode", decode_gpu_s)
+        stats.bill(exchange.payer.name, "prefill", prefill_gpu_s)
+        stats.bill(exchange.payer.name, "decode", decode_gpu_s)
+        used_gpu_s = prefill_gpu_s + decode_gpu_s
         stats.input_tokens += input_tokens
         stats.output_tokens += output_tokens
         if usage is not None and outcome is Outcome.SERVED:
             if weight.gpu_s > 0.0:
                 stats.estimate_ratio.observe((prefill_gpu_s + decode_gpu_s) / weight.gpu_s)
-            pool.learn(parsed, exchange.route, usage.input_tokens, usage.output_tokens)
+            pool.weigher.learn(parsed, exchange.route, usage.input_tokens, usage.output_tokens)
+    if exchange.charged_gpu_s != used_gpu_s:
+        # In the queue's order the tenant pays what was used, not what was estimated.
+        payer = exchange.payer
+        pool.outbox.sent(payer.name, exchange.priority, payer.weight, used_gpu_s - exchange.charged_gpu_s)
     if exchange.first_token_at_s is not None and parsed.streams:
         _measure(exchange, output_tokens, now_s)
     if HTTP[outcome].fault in (Fault.REPLICA, Fault.GATEWAY):

@@ -38,6 +38,7 @@ class PoolState(msgspec.Struct, frozen=True):
     output_tokens: int
     retries: int
     predicted_gpu_s: float
+    waits_unknown: int
     waiting: int
     waiting_gpu_s: float
     oldest_waiting_age_s: float | None
@@ -58,7 +59,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     pools: dict[str, PoolState]
 
 
-HISTOGRAMS = ("duration_s", "ttft_s", "tpot_s", "queue_wait_s", "estimate_ratio")
+HISTOGRAMS = ("duration_s", "ttft_s", "tpot_s", "queue_wait_s", "estimate_ratio", "wait_error_ratio")
 
 
 def pool_state(pool: Pool, now_s: float) -> PoolState:
@@ -73,10 +74,11 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
         output_tokens=stats.output_tokens,
         retries=stats.retries,
         predicted_gpu_s=stats.predicted_gpu_s,
+        waits_unknown=stats.waits_unknown,
         waiting=pool.room.count,
         waiting_gpu_s=max(pool.room.gpu_s, 0.0),
         oldest_waiting_age_s=None if oldest_at_s is None else now_s - oldest_at_s,
-        wait_estimate_s=pool.wait_s(now_s),
+        wait_estimate_s=pool.wait_s(),
         replicas=[
             ReplicaState(
                 name=name,

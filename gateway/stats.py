@@ -6,6 +6,7 @@ from collections.abc import Sequence
 LATENCY_EDGES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 TPOT_EDGES_S = (0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.4, 1.0)
 RATIO_EDGES = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
+WAIT_RATIO_EDGES = (0.1, *RATIO_EDGES, 10.0)
 
 
 class Histogram:
@@ -38,6 +39,8 @@ class PoolStats:
         "tpot_s",
         "ttft_s",
         "used_s",
+        "wait_error_ratio",
+        "waits_unknown",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,6 +51,10 @@ class PoolStats:
         self.tpot_s = Histogram(TPOT_EDGES_S)
         self.queue_wait_s = Histogram(LATENCY_EDGES_S)
         self.estimate_ratio = Histogram(RATIO_EDGES)
+        self.wait_error_ratio = Histogram(WAIT_RATIO_EDGES)
+        """Actual wait over estimated wait."""
+        self.waits_unknown = 0
+        """Requests that waited without an estimate."""
         self.input_tokens = 0
         self.output_tokens = 0
         self.retries = 0

@@ -38,7 +38,7 @@ class Running:
     """What a started worker gives to whoever runs it: a test, or `main`."""
 
     context: Context
-    publisher: Publisher
+    publishers: list[Publisher]
     port: int
     drain: Callable[[], None]
     snapshot: Callable[[], WorkerState]
@@ -78,23 +78,40 @@ async def serve(
 ) -> None:
     """Serve until drained. `started` is resolved when the port is open."""
     loop = asyncio.get_running_loop()
-    urgent, drained = asyncio.Event(), asyncio.Event()
+    drained = asyncio.Event()
+    worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}")
+    weights = {tenant.name: tenant.weight for tenant in settings.tenants}
+    urgents = [asyncio.Event() for _ in settings.pools]
     context = Context(
-        pools=[Pool(pool, urgent=urgent.set) for pool in settings.pools],
+        pools=[
+            Pool(pool, worker=worker, weights=weights, urgent=urgent.set)
+            for pool, urgent in zip(settings.pools, urgents, strict=True)
+        ],
         keys=Keys(settings.tenants),
         limits=settings.limits,
         clock=clock,
         started_at_s=wall_clock(),
     )
-    worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}")
-    backlog = connect(settings.redis_url, prefix=settings.redis_prefix)
-    publisher = Publisher(
-        context, backlog, worker=worker, wall_clock=wall_clock, publish_s=settings.publish_s, urgent=urgent
-    )
+    orders = {pool.name: pool.order for pool in settings.pools}
+    backlog = connect(settings.redis_url, prefix=settings.redis_prefix, orders=orders)
+    publishers = [
+        Publisher(
+            pool,
+            backlog,
+            clock=clock,
+            wall_clock=wall_clock,
+            started_at_s=context.started_at_s,
+            publish_s=settings.publish_s,
+            urgent=urgent,
+        )
+        for pool, urgent in zip(context.pools, urgents, strict=True)
+    ]
 
     def snapshot() -> WorkerState:
-        age_s = None if publisher.heard_at_s is None else clock() - publisher.heard_at_s
-        return worker_state(context, worker=worker, number=number, backlog_age_s=age_s, backlog_error=publisher.error)
+        heard = [publisher.heard_at_s for publisher in publishers]
+        age_s = None if None in heard else clock() - min(at_s for at_s in heard if at_s is not None)
+        error = next((publisher.error for publisher in publishers if publisher.error), None)
+        return worker_state(context, worker=worker, number=number, backlog_age_s=age_s, backlog_error=error)
 
     listener = await loop.create_server(
         lambda: ClientConnection(context),
@@ -119,18 +136,22 @@ async def serve(
     if handle_signals:
         for number_ in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number_, drain)
-    publishing = loop.create_task(publisher.run(), name="publish")
+    publishing = [
+        loop.create_task(publisher.run(), name=f"publish {pool.settings.name}")
+        for publisher, pool in zip(publishers, context.pools, strict=True)
+    ]
     ticking = loop.create_task(_tick(context), name="tick")
     port = listener.sockets[0].getsockname()[1]
-    started.set_result(Running(context, publisher, port, drain, snapshot))
+    started.set_result(Running(context, publishers, port, drain, snapshot))
     _log.info("gateway worker ready", worker=worker, port=port)
     try:
         await drained.wait()
         await _finish(context)
     finally:
         listener.close()
-        publisher.stop()
-        await publishing
+        for publisher in publishers:
+            publisher.stop()
+        await asyncio.gather(*publishing)
         ticking.cancel()
         with suppress(asyncio.CancelledError):
             await ticking
@@ -142,7 +163,7 @@ async def serve(
         if controller is not None:
             controller.close()
         async with asyncio.timeout(LEAVE_S * 2):
-            await publisher.leave()
+            await asyncio.gather(*(publisher.leave() for publisher in publishers))
             await backlog.close()
 
 
@@ -175,6 +196,7 @@ async def _finish(context: Context) -> None:
     if context.connections:
         _log.warning("drain deadline passed, requests are cut off", connections=len(context.connections))
         for pool in context.pools:
-            pool.turn_away(Refusal(Outcome.DRAINING, "the gateway is shutting down", retry_after_s=1.0))
+            refusal = Refusal(Outcome.DRAINING, "the gateway is shutting down", retry_after_s=1.0)
+            pool.turn_away(refusal, context.clock())
         # The answers are on their way before the connections are closed.
         await asyncio.sleep(TICK_S)

@@ -1,0 +1,147 @@
+"""A pool's replicas in one worker: which there are, what runs on them, what they offer to whoever waits."""
+
+import structlog
+
+from backlog.records import Claimed, Lease, PoolView, ReplicaName, ReplicaRecord, ReplicaShare, ReplicaState, WorkerId
+from backlog.ticket import Offer
+from gateway import ledger, pick
+from gateway.replica import Replica
+from gateway.settings import PoolSettings
+
+_log = structlog.get_logger()
+MOST_OFFERS = 64
+"""Replicas in one claim, the least busy ones."""
+NONE_CLAIMED = Claimed()
+
+
+class Fleet:
+    """Static replicas, or those that a scaler publishes. The event loop is its lock: no method awaits."""
+
+    def __init__(self, settings: PoolSettings, *, gpus: int) -> None:
+        self.replicas: dict[str, Replica] = {}
+        self.starting: tuple[ReplicaRecord, ...] = ()
+        """Replicas on their way, as the scaler last listed them."""
+        self._settings = settings
+        self._gpus = gpus
+        self._unusable: set[tuple[str, str]] = set()
+        """Name and url of listed replicas that cannot be used."""
+        self._claimed: dict[str, Claimed] = {}
+        """Of all work ever claimed for a replica, what the ledgers contain."""
+        for static in settings.static_replicas:
+            self.replicas[static.name] = Replica(
+                name=static.name, url=static.url, api_key=static.api_key, gpus=gpus, state=ReplicaState.READY
+            )
+
+    @property
+    def ready(self) -> int:
+        """Replicas that a scaler calls ready, whatever their breakers say."""
+        return sum(replica.state is ReplicaState.READY for replica in self.replicas.values())
+
+    def usable(self, now_s: float) -> list[pick.Load]:
+        """The loads of the replicas to which new work may be sent."""
+        return [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
+
+    def has_room(self, rule: pick.PickRule, now_s: float) -> bool:
+        """Whether some replica would take a small request."""
+        return any(
+            load.in_flight <= 0
+            or (load.kv_tokens < rule.kv_capacity_tokens and pick.ahead_s(load, now_s) <= rule.dispatch_prefill_s)
+            for load in self.usable(now_s)
+        )
+
+    def offers(self, rule: pick.PickRule, now_s: float) -> list[Offer]:
+        """What a claim is made with. All usable replicas: those without room tell that a request can wait for them."""
+        offers = []
+        for load in self.usable(now_s):
+            wait_s = pick.ahead_s(load, now_s)
+            claimed = self._claimed.get(load.name, NONE_CLAIMED)
+            offers.append(
+                Offer(
+                    replica=ReplicaName(load.name),
+                    fixed_s=wait_s + pick.interference_s(load, rule),
+                    in_flight=max(load.in_flight, 0),
+                    ahead_s=wait_s,
+                    kv_tokens=load.kv_tokens,
+                    known_prefill_s=claimed.prefill_s,
+                    known_kv_tokens=claimed.kv_tokens,
+                )
+            )
+        if len(offers) > MOST_OFFERS:
+            offers.sort(key=lambda offer: offer.fixed_s + offer.in_flight * pick.PER_REQUEST_S)
+            del offers[MOST_OFFERS:]
+        return offers
+
+    def hear(self, view: PoolView, me: WorkerId, now_s: float, *, mine: frozenset[str] | set[str]) -> None:
+        """Take over the replica list and the others' work: their reports, and leases that are in no report yet.
+
+        `mine`: own tickets that wait here, so that a lease for one of them is not in this worker's ledger.
+        """
+        if view.replicas is not None and not self._settings.static_replicas:
+            self._list(view.replicas)
+        shares: dict[str, ReplicaShare] = {}
+        for seen in view.reports:
+            if seen.report.worker != me:
+                for name, share in seen.report.running.items():
+                    _add(shares, name, share)
+        for lease in view.queue.leases:
+            if lease.owner != me or lease.ticket in mine:
+                _add(shares, lease.replica, share_of(lease))
+        for replica in self.replicas.values():
+            replica.ledger.hear(shares.get(replica.name, ledger.NOTHING), now_s)
+        self._claimed = {str(name): claimed for name, claimed in view.queue.claimed.items()}
+
+    def claimed(self, replica: str, prefill_s: float, kv_tokens: int) -> None:
+        """Work was claimed for a replica that its ledger contains: no view is needed to know of it."""
+        known = self._claimed.get(replica, NONE_CLAIMED)
+        self._claimed[replica] = Claimed(prefill_s=known.prefill_s + prefill_s, kv_tokens=known.kv_tokens + kv_tokens)
+
+    def forget_others(self, now_s: float) -> None:
+        """Redis is away: what the others have in flight is unknown, and this worker keeps to its share."""
+        for replica in self.replicas.values():
+            replica.ledger.hear(ledger.NOTHING, now_s)
+
+    def _list(self, records: tuple[ReplicaRecord, ...]) -> None:
+        self.starting = tuple(record for record in records if record.state is ReplicaState.STARTING)
+        for record in records:
+            known = self.replicas.get(record.name)
+            if known is not None and known.url == record.url:
+                known.state = record.state
+                continue
+            if known is not None:
+                self.replicas.pop(record.name).close()
+            if (record.name, record.url) not in self._unusable:
+                self._new(record)
+        listed = {record.name for record in records}
+        self._unusable &= {(record.name, record.url) for record in records}
+        for name in [name for name in self.replicas if name not in listed]:
+            # Its requests in flight keep their connections and settle on the object they hold.
+            self.replicas.pop(name).close()
+
+    def _new(self, record: ReplicaRecord) -> None:
+        """A replica as the scaler describes it. An address that cannot be one is said once and left out."""
+        try:
+            self.replicas[record.name] = Replica(
+                name=record.name,
+                url=record.url,
+                api_key=self._settings.replica_api_key,
+                gpus=self._gpus,
+                state=record.state,
+            )
+        except ValueError as error:
+            self._unusable.add((record.name, record.url))
+            _log.warning("replica record is unusable", pool=self._settings.name, cause=str(error))
+
+
+def share_of(lease: Lease) -> ReplicaShare:
+    """A lease as work in flight."""
+    return ReplicaShare(
+        in_flight=1,
+        prefill_s=lease.prefill_s,
+        prefill_tokens=lease.prefill_tokens,
+        kv_tokens=lease.kv_tokens,
+        remaining_gpu_s=lease.gpu_s,
+    )
+
+
+def _add(shares: dict[str, ReplicaShare], name: str, share: ReplicaShare) -> None:
+    shares[name] = ledger.add_shares(shares[name], share) if name in shares else share
