@@ -3,6 +3,8 @@
 The braces are a cluster hash tag: all keys of one pool share one slot, so one script may touch them all.
 """
 
+from datetime import date
+
 from backlog.records import PoolName, WorkerId
 
 REPLICAS_TTL_S = 60.0
@@ -11,6 +13,11 @@ DECISION_TTL_S = 3600.0
 DECISION_HISTORY_TTL_S = 7 * 24 * 3600.0
 QUEUE_TTL_S = 3600.0
 """A queue that nothing changed for this long is empty: requests do not wait for an hour."""
+USAGE_TTL_S = 400 * 24 * 3600.0
+SPENT_DAY_TTL_S = 2 * 24 * 3600.0
+SPENT_MONTH_TTL_S = 32 * 24 * 3600.0
+BOOKED_TTL_S = 24 * 3600.0
+"""A batch whose answer was lost longer ago than this could be booked twice."""
 
 PERMANENT_KEYS: frozenset[str] = frozenset()
 """Last parts of keys that may stay in Redis without a TTL. There are none: whatever dies, Redis empties itself."""
@@ -147,6 +154,39 @@ POOL_KEYS = (
     batch_stem,
     draining_key,
 )
+
+
+def usage_key(prefix: str, day: date) -> str:
+    """Hash: `TENANT POOL MODEL NAME` -> what was used on a day of UTC (`Usage`). TTL: `USAGE_TTL_S`."""
+    return f"{usage_stem(prefix)}{day.isoformat()}"
+
+
+def usage_stem(prefix: str) -> str:
+    """What `usage_key` puts before the day; the day is that of the Redis clock."""
+    return f"{_tenants(prefix)}:usage:"
+
+
+def spent_stem(prefix: str) -> str:
+    """Completed by a day or a month of UTC. Hash: `gpu_s TENANT` and `money TENANT` -> what was charged in it.
+
+    TTL: `SPENT_DAY_TTL_S`, `SPENT_MONTH_TTL_S`.
+    """
+    return f"{_tenants(prefix)}:spent:"
+
+
+def bucket_stem(prefix: str) -> str:
+    """Completed by a tenant. Hash: `level` in GPU-seconds and `at`, Redis clock in us. TTL: until it would be full."""
+    return f"{_tenants(prefix)}:bucket:"
+
+
+def booked_key(prefix: str, worker: str) -> str:
+    """Number of the last batch of a worker that was booked. TTL: `BOOKED_TTL_S`."""
+    return f"{_tenants(prefix)}:booked:{worker}"
+
+
+def _tenants(prefix: str) -> str:
+    """The accounts of all tenants share a slot. No key of a pool that is called `tenants` is in the way."""
+    return _root(prefix, PoolName("tenants"))
 
 
 def _root(prefix: str, pool: PoolName) -> str:

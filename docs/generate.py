@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autoscaler.settings import AutoscalerSettings
 from backlog import keys, scripts
+from backlog.account import Usage
 from backlog.records import DecisionRecord, PoolName, ReplicaRecord, ReplicaShare, StepRecord, WorkerId, WorkerReport
 from docs.families import families
 from docs.source import documented_fields
@@ -106,17 +107,24 @@ def redis_keys() -> str:
         "replicas_key": keys.replicas_key("wb", pool),
         "decision_key": keys.decision_key("wb", pool),
         "decisions_key": keys.decisions_key("wb", pool),
+        "usage_key": keys.usage_stem("wb") + "DAY",
+        "spent_stem": keys.spent_stem("wb") + "PERIOD",
+        "bucket_stem": keys.bucket_stem("wb") + "TENANT",
+        "booked_key": keys.booked_key("wb", worker),
     }
     rows = [(f"`{name}`", _doc(getattr(keys, function))) for function, name in names.items()]
     parts = [
         "# Redis keys\n\n"
-        "`wb` is `redis.prefix`. The braces are a cluster hash tag: all keys of one pool are in one slot. Values are "
+        "`wb` is `redis.prefix`. The braces are a cluster hash tag: all keys of one pool are in one slot. Records are "
         "JSON. Every key has a TTL; what a dead process leaves goes by itself. "
         f"`REPLICAS_TTL_S` is {keys.REPLICAS_TTL_S:g} s, `DECISION_TTL_S` {keys.DECISION_TTL_S:g} s, "
-        f"`DECISION_HISTORY_TTL_S` {keys.DECISION_HISTORY_TTL_S:g} s; the heartbeat limit is 3 s.\n\n",
+        f"`DECISION_HISTORY_TTL_S` {keys.DECISION_HISTORY_TTL_S:g} s, `USAGE_TTL_S` {keys.USAGE_TTL_S / 86400:g} days, "
+        f"`SPENT_DAY_TTL_S` {keys.SPENT_DAY_TTL_S / 86400:g} days and `SPENT_MONTH_TTL_S` "
+        f"{keys.SPENT_MONTH_TTL_S / 86400:g} days after the last change, `BOOKED_TTL_S` {keys.BOOKED_TTL_S:g} s; the "
+        "heartbeat limit is 3 s.\n\n",
         _table(("key", "content"), rows),
     ]
-    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord):
+    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord, Usage):
         fields = [(f"`{field.name}`", f"`{field.kind}`", field.text) for field in documented_fields(record)]
         parts.append(f"\n## `{record.__name__}`\n\n{_doc(record)}\n\n" + _table(("field", "type", "meaning"), fields))
     listed = [(f"`{path.name}`", _first_comment(path)) for path in sorted(Path(scripts.__file__).parent.glob("*.lua"))]

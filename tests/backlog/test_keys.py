@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 
 from backlog import keys
@@ -34,6 +36,23 @@ def test_keys_of_different_kinds_pools_and_prefixes_never_meet() -> None:
 
 def test_a_worker_key_is_the_stem_and_the_worker() -> None:
     assert keys.worker_key("wb", POOL, WorkerId("w1")) == keys.worker_key_stem("wb", POOL) + "w1"
+
+
+def test_the_accounts_share_a_slot_and_meet_no_key_of_a_pool_called_tenants() -> None:
+    accounts = [
+        keys.usage_key("wb", date(2026, 11, 24)),
+        keys.spent_stem("wb") + "2026-11-24",
+        keys.bucket_stem("wb") + "blue",
+        keys.booked_key("wb", "w1"),
+    ]
+    assert {hash_tag(key) for key in accounts} == {"tenants"}
+    pool = [name("wb", PoolName("tenants")) for name in (*keys.POOL_KEYS, keys.decisions_key)]
+    kinds = {key.split(":")[2] for key in pool}
+    assert not kinds & {key.split(":")[2] for key in accounts}
+
+
+def test_a_day_of_usage_is_the_stem_and_the_day() -> None:
+    assert keys.usage_key("wb", date(2026, 3, 1)) == keys.usage_stem("wb") + "2026-03-01"
 
 
 @pytest.mark.parametrize(("prefix", "pool"), [("wb", ""), ("wb", "a{b"), ("wb", "a}b"), ("w{b", "a"), ("w}b", "a")])

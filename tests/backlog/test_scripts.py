@@ -14,6 +14,7 @@ LOADED = [
     ("clock", "names", "view"),
     ("clock", "names", "drain"),
     ("publish_decision",),
+    ("clock", "calendar", "account"),
 ]
 
 
