@@ -59,8 +59,8 @@ async def test_an_unknown_replica_list_changes_nothing(start_gateway: StartGatew
             return (await backlog.view(pool)).replicas is None
 
         await until(unknown)
-        heard_at_s = gateway.running.publisher.heard_at_s
-        await until(lambda: gateway.running.publisher.heard_at_s > heard_at_s)
+        heard_at_s = gateway.running.publishers[0].heard_at_s
+        await until(lambda: gateway.running.publishers[0].heard_at_s > heard_at_s)
         assert (await gateway.chat()).status == 200
 
 

@@ -25,11 +25,11 @@ async def test_no_request_fails_while_redis_is_killed_and_restarted(
             clients = [asyncio.create_task(load()) for _ in range(4)]
             await until(lambda: len(statuses) > 20)
             redis.stop()
-            await until(lambda: gateway.running.publisher.error)
+            await until(lambda: gateway.running.publishers[0].error)
             away = len(statuses)
             await until(lambda: len(statuses) > away + 50)
             redis = EmbeddedRedis.start(tmp_path)
-            await until(lambda: gateway.running.publisher.error is None)
+            await until(lambda: gateway.running.publishers[0].error is None)
             stop.set()
             await asyncio.gather(*clients)
             assert set(statuses) == {200}
@@ -53,4 +53,4 @@ async def test_no_request_fails_while_redis_is_killed_and_restarted(
 async def test_a_gateway_starts_while_redis_is_away(start_gateway: StartGateway, tmp_path: Path) -> None:
     async with replica(answer) as one, start_gateway([one.url], redis=f"unix://{tmp_path}/none.sock") as gateway:
         assert (await gateway.chat()).status == 200
-        await until(lambda: gateway.running.publisher.error)
+        await until(lambda: gateway.running.publishers[0].error)

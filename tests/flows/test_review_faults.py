@@ -107,8 +107,8 @@ async def test_one_failed_tick_or_exchange_is_not_the_last(
         monkeypatch.setattr(gateway.pool, "report", fail_once("report", gateway.pool.report))
         assert (await gateway.chat()).status == 503
         await until(lambda: sorted(failures) == ["report", "tick"])
-        heard_at_s = gateway.running.publisher.heard_at_s
-        await until(lambda: gateway.running.publisher.heard_at_s != heard_at_s)
+        heard_at_s = gateway.running.publishers[0].heard_at_s
+        await until(lambda: gateway.running.publishers[0].heard_at_s != heard_at_s)
 
 
 async def test_a_replica_record_that_cannot_be_used_disturbs_nothing_else(
@@ -122,8 +122,8 @@ async def test_a_replica_record_that_cannot_be_used_disturbs_nothing_else(
     async with replica(answer) as one, start_gateway([]) as gateway:
         pool = gateway.pool.settings.name
         await backlog.publish_replicas(pool, [record("bad", "10.0.0.1:8000"), record("port", "http://h:99999")])
-        heard_at_s = gateway.running.publisher.heard_at_s or 0.0
-        await until(lambda: (gateway.running.publisher.heard_at_s or 0.0) > heard_at_s)
+        heard_at_s = gateway.running.publishers[0].heard_at_s or 0.0
+        await until(lambda: (gateway.running.publishers[0].heard_at_s or 0.0) > heard_at_s)
         await backlog.publish_replicas(pool, [record("bad", "10.0.0.1:8000"), record("реплика", one.url)])
         await until(lambda: list(gateway.pool.replicas) == ["реплика"])
         response = await gateway.chat()
@@ -151,7 +151,7 @@ async def test_the_wait_begins_when_the_request_is_whole(start_gateway: StartGat
         whole_at_s = gateway.running.context.clock()
         wire.send(request[-5:])
         await until(lambda: gateway.pool.room.count == 1)
-        assert gateway.pool.room.head().arrived_at_s >= whole_at_s
+        assert gateway.pool.room.seats[0].arrived_at_s >= whole_at_s
         wire.writer.transport.abort()
         await until(lambda: gateway.pool.room.count == 0)
 

@@ -51,7 +51,7 @@ async def test_the_replica_gets_its_own_model_name_and_key_and_not_the_clients(s
         static = (StaticReplica(name="r0", url=one.url + "/base", api_key="sk-replica"),)
         async with start_gateway([], static_replicas=static, served_model="org/served") as gateway:
             wire = await gateway.connect()
-            headers = "x-request-id: mine-1\r\nx-weighbridge-priority: 9\r\nx-other: kept\r\n"
+            headers = "x-request-id: mine-1\r\nx-weighbridge-priority: 5\r\nx-other: kept\r\n"
             wire.send(post("/v1/chat/completions?x=1", OK, headers=headers))
             response = await wire.response()
     head = one.calls[0].head

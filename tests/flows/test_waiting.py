@@ -74,7 +74,7 @@ async def test_with_no_replica_a_request_is_held_through_a_cold_start(start_gate
     async with start_gateway([], max_wait_s=0.1, cold_start_s=1000.0) as gateway:
         held = asyncio.create_task(gateway.chat())
         await until(lambda: gateway.pool.room.count == 1)
-        assert gateway.pool.room.head().deadline_at_s - gateway.running.context.clock() > 900.0
+        assert gateway.pool.room.seats[0].deadline_at_s - gateway.running.context.clock() > 900.0
         gateway.wires[0].close()
         await asyncio.gather(held, return_exceptions=True)
 
