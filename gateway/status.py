@@ -64,6 +64,7 @@ def _pool(
         "price": asdict(price),
         "waiting": sum(state.waiting for state in states),
         "waiting_gpu_s": sum(state.waiting_gpu_s for state in states),
+        "queue": _queue(view),
         "oldest_waiting_age_s": max(
             (s.oldest_waiting_age_s for s in states if s.oldest_waiting_age_s is not None), default=None
         ),
@@ -80,4 +81,21 @@ def _pool(
         "used_gpu_s_by_tenant": tenants,
         "decision": msgspec.to_builtins(decision) if decision is not None else None,
         "decisions": [msgspec.to_builtins(one) for one in decisions],
+    }
+
+
+def _queue(view: PoolView | None) -> dict[str, Any] | None:
+    """The shared queue: who waits with how much, highest priority first, and what is leased but not yet running."""
+    if view is None:
+        return None
+    queue = view.queue
+    return {
+        "tickets": queue.tickets,
+        "gpu_s": queue.gpu_s,
+        "waiting_age_s": queue.waiting_age_s,
+        "leases": len(queue.leases),
+        "lines": [
+            {"priority": line.priority, "tenant": line.tenant, "tickets": line.tickets, "gpu_s": line.gpu_s}
+            for line in queue.lines
+        ],
     }

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from backlog.order import Order
 from backlog.ticket import BANDS, DEFAULT_PRIORITY
 from estimator.accelerator import ACCELERATORS, find_accelerator
 from estimator.architecture import Architecture, architecture_from_config
@@ -39,8 +40,14 @@ class PoolLimitsSection(Section):
 
     dispatch_prefill_s: Seconds = 0.25
     """A replica with more outstanding prefill than this gets no further work."""
+    contested_prefill_s: Seconds = 0.1
+    """The same while tenants compete; above `dispatch_prefill_s` it has no effect."""
+    order: Order = Order.FAIR
+    """`fair`: tenants take turns by GPU-seconds, shorter work first inside each; `shortest`; `fcfs`."""
     max_waiting: CountOrZero = 1000
-    """Requests that may wait in one gateway worker; the next is rejected with 429."""
+    """Requests that may wait for the pool. When it is full, the tenant with the most gives way with 429."""
+    wait_bound_s: Seconds = 15.0
+    """A request that has waited this long goes before its tenant's others, in whatever band anyone waits."""
     max_wait_s: Seconds = 30.0
     """A request that has waited this long is evicted with 503."""
     externality: Annotated[Number, Field(ge=0, le=1)] = 0.01
