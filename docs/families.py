@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from backlog.records import DecisionRecord, PoolName, PoolView, StepRecord
+from backlog.records import DecisionRecord, PoolName, PoolView, StepRecord, WorkerId
 from estimator.accelerator import ACCELERATORS
 from estimator.models import MODELS
 from gateway.auth import Keys
@@ -51,8 +51,9 @@ def _worker() -> WorkerState:
         name=POOL, models=("model",), served_model="model", architecture=next(iter(MODELS.values())),
         accelerator=next(iter(ACCELERATORS.values())), kv_capacity_tokens=1,
     )  # fmt: skip
-    pool = Pool(settings, urgent=lambda: None)
+    pool = Pool(settings, worker=WorkerId("worker"), urgent=lambda: None)
     pool.stats.count("model", Outcome.SERVED.value)
+    pool.stats.dispatches["idle"] = 1
     pool.stats.bill("tenant", "prefill", 1.0)
     context = Context(pools=[pool], keys=Keys([]), limits=Limits(), clock=lambda: 0.0, started_at_s=0.0)
     context.refused(Outcome.UNAUTHORIZED)

@@ -40,6 +40,21 @@ class Snapshots:
         retries = CounterMetricFamily(
             "weighbridge_retries", "Requests sent to a replica again", labels=("worker", "pool")
         )
+        dispatches = CounterMetricFamily(
+            "weighbridge_dispatches",
+            "Requests sent to a replica: past an idle queue, by a lease, or alone while Redis was away",
+            labels=("worker", "pool", "path"),
+        )
+        passed = CounterMetricFamily(
+            "weighbridge_dispatches_out_of_order",
+            "Requests that went past the queue while somebody waited elsewhere",
+            labels=("worker", "pool"),
+        )
+        over = CounterMetricFamily(
+            "weighbridge_over_dispatches",
+            "Replicas over their budget as two workers dispatched there in one interval",
+            labels=("worker", "pool"),
+        )
         connections = GaugeMetricFamily("weighbridge_client_connections", "Open client connections", labels=("worker",))
         age = GaugeMetricFamily(
             "weighbridge_backlog_age_seconds", "Age of the last exchange with Redis", labels=("worker",)
@@ -53,9 +68,13 @@ class Snapshots:
                 refused.add_metric((worker, outcome), count)
             for name, pool in state.pools.items():
                 retries.add_metric((worker, name), pool.retries)
+                passed.add_metric((worker, name), pool.out_of_order)
+                over.add_metric((worker, name), pool.over_dispatches)
+                for path, count in pool.dispatches.items():
+                    dispatches.add_metric((worker, name, path), count)
                 for model, outcome, count in pool.outcomes:
                     requests.add_metric((worker, name, model, outcome), count)
-        yield from (requests, refused, retries, connections, age)
+        yield from (requests, refused, retries, dispatches, passed, over, connections, age)
 
     def _work(self) -> Iterator[Metric]:
         labels = ("worker", "pool")

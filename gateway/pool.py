@@ -19,6 +19,7 @@ from gateway.outbox import Outbox
 from gateway.outcome import Outcome, Refusal
 from gateway.outlook import NOTHING_WAITS, Outlook
 from gateway.replica import Replica
+from gateway.rivals import Rivals
 from gateway.room import Seat, WaitingRoom
 from gateway.settings import PoolSettings, TenantSettings
 from gateway.solo import Solo
@@ -69,6 +70,7 @@ class Pool:
         """Tenants whose next ticket waited for a limit of their own when this worker claimed last."""
         self.flying: dict[str, float] = {}
         """GPU-seconds in flight here of tenants with a limit on it."""
+        self.rivals = Rivals()
         self.changed = True
         self.report_now = False
         self.claim_now = False
@@ -238,6 +240,10 @@ class Pool:
         """A dispatch changed the ledger. A lease has charged the tenant already."""
         weight = guest.weight
         self.changed = True
+        path = "leased" if leased else "idle" if self.connected else "solo"
+        self.stats.dispatches[path] = self.stats.dispatches.get(path, 0) + 1
+        if path == "idle":
+            self.rivals.sent(replica.name, weight.prefill_s, guest.arrived_at_s + guest.queue_wait_s)
         if not leased:
             self.outbox.sent(guest.payer.name, guest.priority, guest.payer.weight, weight.gpu_s)
             self.outbox.burdened(replica.name, weight.prefill_s, weight.kv_tokens)
@@ -322,6 +328,14 @@ class Pool:
     def hear(self, view: PoolView, now_s: float) -> None:
         """Take over the replica list and the others' work. An unknown list changes nothing."""
         self.fleet.hear(view, self.worker, now_s, mine=self.room.tickets)
+        passed, over = self.rivals.judge(
+            {name: replica.ledger.load for name, replica in self.replicas.items()},
+            waiting_age_s=view.queue.waiting_age_s,
+            budget_s=self.settings.dispatch_prefill_s,
+            now_s=now_s,
+        )
+        self.stats.out_of_order += passed
+        self.stats.over_dispatches += over
         self.outlook.queue, self.outlook.read_at_s = view.queue, view.read_at_s
         self.outlook.starting = self.fleet.starting
         self.waiting_elsewhere = max(0, view.queue.tickets - len(self.outbox.known))

@@ -59,6 +59,10 @@ class PoolSettings:
     price_per_gpu_hour: float | None = None
     """Money, in whatever currency the operator thinks in; `None`: this pool's work costs nothing."""
 
+    def money(self, gpu_s: float) -> float:
+        """What GPU-seconds of this pool cost a tenant."""
+        return 0.0 if self.price_per_gpu_hour is None else gpu_s / 3600.0 * self.price_per_gpu_hour
+
     def price(self) -> Price:
         """What this pool's GPU-seconds per token are."""
         return analytic_price(

@@ -37,6 +37,9 @@ class PoolState(msgspec.Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     retries: int
+    dispatches: dict[str, int]
+    out_of_order: int
+    over_dispatches: int
     predicted_gpu_s: float
     waits_unknown: int
     waiting: int
@@ -73,6 +76,9 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
         input_tokens=stats.input_tokens,
         output_tokens=stats.output_tokens,
         retries=stats.retries,
+        dispatches=dict(stats.dispatches),
+        out_of_order=stats.out_of_order,
+        over_dispatches=stats.over_dispatches,
         predicted_gpu_s=stats.predicted_gpu_s,
         waits_unknown=stats.waits_unknown,
         waiting=pool.room.count,

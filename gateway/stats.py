@@ -28,11 +28,14 @@ class PoolStats:
     """What one worker has seen of one pool since it started."""
 
     __slots__ = (
+        "dispatches",
         "duration_s",
         "estimate_ratio",
         "input_tokens",
+        "out_of_order",
         "outcomes",
         "output_tokens",
+        "over_dispatches",
         "predicted_gpu_s",
         "queue_wait_s",
         "retries",
@@ -58,6 +61,12 @@ class PoolStats:
         self.input_tokens = 0
         self.output_tokens = 0
         self.retries = 0
+        self.dispatches: dict[str, int] = {}
+        """By path: idle, leased, solo."""
+        self.out_of_order = 0
+        """Requests that went past the queue while somebody waited elsewhere: what a view's age costs."""
+        self.over_dispatches = 0
+        """Replicas that got more than their budget as another worker dispatched there in the same interval."""
         self.predicted_gpu_s = 0.0
         """Of settled requests, as weighed on arrival."""
         self.used_s: dict[tuple[str, str], float] = {}

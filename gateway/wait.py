@@ -36,18 +36,19 @@ def ahead_gpu_s(
     Higher bands go first and lower ones last in every order. In `fcfs` and `shortest` all of the ticket's own band
     goes before it; a short ticket does better than that in `shortest`.
 
-    In `fair` (`backlog.order`; V and F are the band's virtual time and a tenant's finish tag there) everything that waits of the ticket's own tenant
-    i goes first, A GPU-seconds, so that the ticket starts at `S = F_i + A / w_i`. Another tenant j goes before it until
-    F_j has reached S: it is given `(S - F_j) * w_j` by then, or all that it has. Its tickets are not cut. The last one
-    passes S by half of itself in the mean, and a tenant that has a turn at all is given one ticket.
+    In `fair` (`backlog.order`; V and F are the band's virtual time and a tenant's finish tag there) everything that
+    waits of the ticket's own tenant i goes first, A GPU-seconds, so that the ticket starts at `S = F_i + A / w_i`.
+    Another tenant j goes before it until F_j has reached S: it is given `(S - F_j) * w_j` by then, or all that it has.
+    Its tickets are not cut. The last one passes S by half of itself in the mean, and a tenant that has a turn at all is
+    given one ticket.
 
     Worked example, all F = 0: a (weight 1) has 6 tickets of 1 GPU-second, b (weight 3) has 30. Another ticket of a
     starts at S = 6. Before it go 6 of a, and 6 * 3 = 18 and half a ticket of b: 24.5 GPU-seconds, of 36 that wait.
     (The queue takes 24.)
 
-    `finish_v` is where the tenant stands if none of its tickets waits in the band (`Band.finish_of`). When unknown, V stands
-    for it: right unless the tenant was given more than others of late. What is past its wait bound counts in its own
-    band.
+    `finish_v` is where the tenant stands if none of its tickets waits in the band (`Band.finish_of`). When unknown, V
+    stands for it, which is right unless the tenant was given more than others of late. What is past its wait bound
+    counts in its own band.
     """
     band = [line for line in queue.lines if line.priority == priority and line.gpu_s > 0.0]
     higher_gpu_s = sum(line.gpu_s for line in queue.lines if line.priority > priority and line.gpu_s > 0.0)
