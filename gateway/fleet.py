@@ -37,6 +37,10 @@ class Fleet:
         """Replicas that a scaler calls ready, whatever their breakers say."""
         return sum(replica.state is ReplicaState.READY for replica in self.replicas.values())
 
+    @property
+    def loads(self) -> dict[str, pick.Load]:
+        return {name: replica.ledger.load for name, replica in self.replicas.items()}
+
     def usable(self, now_s: float) -> list[pick.Load]:
         """The loads of the replicas to which new work may be sent."""
         return [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]

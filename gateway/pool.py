@@ -328,12 +328,8 @@ class Pool:
     def hear(self, view: PoolView, now_s: float) -> None:
         """Take over the replica list and the others' work. An unknown list changes nothing."""
         self.fleet.hear(view, self.worker, now_s, mine=self.room.tickets)
-        passed, over = self.rivals.judge(
-            {name: replica.ledger.load for name, replica in self.replicas.items()},
-            waiting_age_s=view.queue.waiting_age_s,
-            budget_s=self.settings.dispatch_prefill_s,
-            now_s=now_s,
-        )
+        age_s, budget_s = view.queue.waiting_age_s, self.settings.dispatch_prefill_s
+        passed, over = self.rivals.judge(self.fleet.loads, waiting_age_s=age_s, budget_s=budget_s, now_s=now_s)
         self.stats.out_of_order += passed
         self.stats.over_dispatches += over
         self.outlook.queue, self.outlook.read_at_s = view.queue, view.read_at_s
