@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gateway.auth import ANONYMOUS, NOBODY, Keys
+from gateway.auth import ANONYMOUS, NOBODY, Keys, priority_of
 from gateway.settings import TenantSettings
 
 
@@ -60,3 +60,22 @@ def test_tenants_without_any_key_let_nobody_in() -> None:
     keys = Keys(tenant for tenant in [TenantSettings(name="idle", key_sha256=())])
     assert keys.tenant_of(None) is None
     assert keys.tenant_of(b"Bearer x") is None
+
+
+@pytest.mark.parametrize(
+    ("priority", "ceiling", "asked", "given"),
+    [
+        pytest.param(3, None, None, 3, id="none asked for"),
+        pytest.param(3, 6, None, 3, id="none asked for under a ceiling"),
+        pytest.param(3, 6, 5, 5, id="more, under the ceiling"),
+        pytest.param(3, 6, 7, 6, id="more than the ceiling"),
+        pytest.param(3, None, 4, 3, id="more without a ceiling of its own"),
+        pytest.param(3, 6, 0, 0, id="less"),
+        pytest.param(0, None, 7, 0, id="a tenant of the lowest priority"),
+    ],
+)
+def test_a_request_gets_the_priority_it_asks_for_up_to_its_tenants_ceiling(
+    priority: int, ceiling: int | None, asked: int | None, given: int
+) -> None:
+    tenant = TenantSettings(name="t", key_sha256=(), priority=priority, max_priority=ceiling)
+    assert priority_of(tenant, asked) == given
