@@ -1,5 +1,7 @@
 """Short builders for the values that gateway tests are about, and Hypothesis strategies for any of them."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -8,23 +10,28 @@ from hypothesis import strategies as st
 
 from backlog.records import (
     DecisionRecord,
+    Lease,
     PoolName,
     PoolView,
+    QueueLine,
+    QueueView,
     ReplicaName,
     ReplicaRecord,
     ReplicaShare,
     ReplicaState,
     SeenReport,
+    TicketId,
     WorkerId,
     WorkerReport,
 )
+from backlog.ticket import Ticket
 from estimator.accelerator import ACCELERATORS
 from estimator.models import find_model
 from estimator.price import Weight, WeightSource
 from gateway.openai import Endpoint, ParsedRequest, parse
 from gateway.pick import Load, PickRule
 from gateway.pool import Pool
-from gateway.settings import PoolSettings, StaticReplica
+from gateway.settings import PoolSettings, StaticReplica, TenantLimits, TenantSettings
 
 POOL = PoolName("chat")
 ME, OTHER = WorkerId("me"), WorkerId("other")
@@ -84,8 +91,44 @@ def pool_settings(*, replicas: int = 0, **changes: Any) -> PoolSettings:
     return PoolSettings(**(values | changes))
 
 
-def pool(*, replicas: int = 0, **changes: Any) -> Pool:
-    return Pool(pool_settings(replicas=replicas, **changes), urgent=lambda: None)
+def pool(
+    *,
+    replicas: int = 0,
+    worker: WorkerId = ME,
+    weights: Mapping[str, float] | None = None,
+    urgent: Callable[[], None] = lambda: None,
+    connected: bool = False,
+    **changes: Any,
+) -> Pool:
+    one = Pool(pool_settings(replicas=replicas, **changes), worker=worker, weights=weights, urgent=urgent)
+    one.connected = connected
+    return one
+
+
+def tenant(name: str = "blue", **changes: Any) -> TenantSettings:
+    """A tenant; what `TenantLimits` has is a limit, the rest is a setting."""
+    limits = {field.name: changes.pop(field.name) for field in fields(TenantLimits) if field.name in changes}
+    return TenantSettings(name=name, key_sha256=(), limits=TenantLimits(**limits), **changes)
+
+
+def ticket(name: str = "me:1", *, owner: WorkerId = ME, **changes: Any) -> Ticket:
+    values: dict[str, Any] = {
+        "tenant": "blue",
+        "gpu_s": 1.0,
+        "prefill_s": 0.1,
+        "prefill_tokens": 100,
+        "kv_tokens": 500,
+    }
+    return Ticket(id=TicketId(name), owner=owner, **(values | changes))
+
+
+def lease(name: str = "me:1", replica: str = "r0", *, owner: WorkerId = ME, **changes: Any) -> Lease:
+    values: dict[str, Any] = {"prefill_s": 0.1, "prefill_tokens": 100, "kv_tokens": 500, "gpu_s": 1.0}
+    return Lease(ticket=TicketId(name), replica=ReplicaName(replica), owner=owner, **(values | changes))
+
+
+def line(tickets: int = 1, gpu_s: float = 1.0, *, priority: int = 3, tenant: str = "red") -> QueueLine:
+    return QueueLine(priority=priority, tenant=tenant, tickets=tickets, gpu_s=gpu_s, finish_v=0.0)
 
 
 def record(name: str = "r0", state: ReplicaState = ReplicaState.READY, *, port: int = 9000) -> ReplicaRecord:
@@ -119,15 +162,18 @@ def view(
     *reports: WorkerReport,
     replicas: tuple[ReplicaRecord, ...] | None = None,
     decided: DecisionRecord | None = None,
+    queue: QueueView | None = None,
 ) -> PoolView:
     seen = tuple(SeenReport(report=one, age_s=0.1) for one in reports)
-    return PoolView(pool=POOL, read_at_s=1.0, reports=seen, replicas=replicas, decision=decided)
+    return PoolView(
+        pool=POOL, read_at_s=1.0, reports=seen, replicas=replicas, decision=decided, queue=queue or QueueView()
+    )
 
 
-def chat(text: str = "hello", **fields: Any) -> ParsedRequest:
+def chat(text: str = "hello", **more: Any) -> ParsedRequest:
     """A parsed chat request with one user message."""
 
-    body = {"model": "llama", "messages": [{"role": "user", "content": text}], **fields}
+    body = {"model": "llama", "messages": [{"role": "user", "content": text}], **more}
     return parse(Endpoint.CHAT, msgspec.json.encode(body))
 
 
