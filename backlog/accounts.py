@@ -62,10 +62,10 @@ class Accounts:
 
         Ordered by day, then by key. At most as many days are read as are kept.
         """
-        since = max(since, until - timedelta(days=round(keys.USAGE_TTL_S / 86400)))
+        span = min((until - since).days, round(keys.USAGE_TTL_S / 86400))
         rows = []
-        for number in range((until - since).days + 1):
-            day = since + timedelta(days=number)
+        for ago in range(span, -1, -1):
+            day = until - timedelta(days=ago)
             key = keys.usage_key(self._prefix, day)
             booked = _usage_of(key, await self._connection.ask("HGETALL", key))
             rows += [

@@ -331,11 +331,13 @@ def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:
 
 def main() -> None:
     """Entry point of the console script."""
-    # The replay command's options live beside its code; a child process must not pay for loading it.
+    # The options of these commands live beside their code; a child process must not pay for loading it.
     if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
-        from weighbridge.replay.command import register
+        from weighbridge import usage_command
+        from weighbridge.replay import command as replay_command
 
-        register(app)
+        replay_command.register(app)
+        usage_command.register(app)
     app()
 
 
