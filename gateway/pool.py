@@ -265,8 +265,9 @@ class Pool:
     def turn_away(self, refusal: Refusal, now_s: float) -> None:
         """End every waiting request with `refusal`."""
         for seat in self.room.seats:
-            self.leave(seat, now_s)
-            seat.guest.expire(refusal)
+            if seat.taken:
+                self.leave(seat, now_s)
+                seat.guest.expire(refusal)
 
     def tick(self, now_s: float) -> None:
         """Release prefill that must be done by now, learn, evict what waited too long, dispatch what fits."""
@@ -275,8 +276,9 @@ class Pool:
             if replica.ledger.release_silent(now_s):
                 self.changed = True
         for seat in self.room.expired(now_s):
-            self.leave(seat, now_s)
-            seat.guest.expire(self._late_refusal(seat, now_s))
+            if seat.taken:
+                self.leave(seat, now_s)
+                seat.guest.expire(self._late_refusal(seat, now_s))
         self.pump(now_s)
 
     # Waits
