@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from gateway.auth import Keys
+from gateway.bookkeeper import Bookkeeper
 from gateway.outcome import Outcome, Refusal
 from gateway.pool import Pool
 from gateway.settings import Limits
@@ -18,11 +19,20 @@ class Context:
     """The pools by model name, the keys, the limits, the clock, and the open client connections."""
 
     def __init__(
-        self, *, pools: Iterable[Pool], keys: Keys, limits: Limits, clock: Callable[[], float], started_at_s: float
+        self,
+        *,
+        pools: Iterable[Pool],
+        keys: Keys,
+        limits: Limits,
+        clock: Callable[[], float],
+        started_at_s: float,
+        bookkeeper: Bookkeeper | None = None,
     ) -> None:
         self.pools = list(pools)
         self.keys = keys
         self.limits = limits
+        self.bookkeeper = bookkeeper
+        """Books usage and keeps the tenants' limits; without one nothing is limited."""
         self.clock = clock
         """Monotonic seconds."""
         self.started_at_s = started_at_s

@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from backlog.account import NO_CHARGE, NO_USAGE, UsageKey
 from estimator.price import Weight
 from gateway import breaker, pick
 from gateway.ledger import Flight
@@ -31,9 +32,9 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_connection", "_dial", "_found_full", "_last_failure", "_unread", "arrived_at_s",
-        "charged_gpu_s", "context", "failed_on", "first_token_at_s", "flight", "parsed", "payer", "payload", "pool",
-        "priority", "queue_wait_s", "relay", "replica", "reply", "request_id", "route", "salt", "seat", "sent_at_s",
-        "settled", "status", "touched_at_s", "weight",
+        "charge", "charged_gpu_s", "context", "failed_on", "first_token_at_s", "flight", "parsed", "payer", "payload",
+        "pool", "priority", "queue_wait_s", "relay", "replica", "reply", "request_id", "route", "salt", "seat",
+        "sent_at_s", "settled", "status", "touched_at_s", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,8 @@ class Exchange:
         self.failed_on: set[str] = set()
         self.status = 0
         self.queue_wait_s = 0.0
+        self.charge = NO_CHARGE
+        """What its tenant's limits were charged on admission."""
         self.charged_gpu_s = 0.0
         """What its tenant was charged in the order of the queue, over all attempts."""
         self.sent_at_s = 0.0
@@ -101,14 +104,33 @@ class Exchange:
     def admit(self) -> None:
         """Dispatch now if nobody waits and a replica has room; else wait; else refuse. Raises `Refusal`."""
         pool, now_s = self.pool, self.arrived_at_s
+        self._charge(now_s)
         pool.arrive(self.weight)
         if self._go_past(now_s):
             return
         if pool.full:
             refusal = pool.full_refusal(Outcome.BACKLOG_FULL, now_s)
             pool.measured(ttft_missed=True, tpot_missed=False)
+            if self.context.bookkeeper is not None:
+                self.context.bookkeeper.settled(self.account, NO_USAGE, self.charge)
             raise refusal
         self._wait(now_s, first=False)
+
+    @property
+    def account(self) -> UsageKey:
+        """Where its usage is booked."""
+        return UsageKey(self.payer.name, self.pool.settings.name, self.parsed.model)
+
+    def _charge(self, now_s: float) -> None:
+        """Charge the tenant's limits by the estimate. Raises `Refusal` for one that is over them."""
+        bookkeeper = self.context.bookkeeper
+        if bookkeeper is None:
+            return
+        denial = bookkeeper.limiter.admit(self.payer.name, now_s)
+        if denial is not None:
+            raise Refusal(denial.outcome, denial.detail, retry_after_s=denial.retry_after_s)
+        gpu_s = self.weight.gpu_s
+        self.charge = bookkeeper.limiter.charge(self.payer.name, gpu_s, self.pool.settings.money(gpu_s), now_s)
 
     def _go_past(self, now_s: float) -> bool:
         """Take the idle path: nobody waits, a replica has room. Redis hears of it afterwards."""

@@ -336,7 +336,7 @@ class Pool:
         self.stats.over_dispatches += over
         self.outlook.queue, self.outlook.read_at_s = view.queue, view.read_at_s
         self.outlook.starting = self.fleet.starting
-        self.waiting_elsewhere = max(0, view.queue.tickets - len(self.outbox.known))
+        self.waiting_elsewhere = max(0, view.queue.tickets - self.room.queued(self.outbox.known, view.queue.leases))
         self.solo.share = 1.0 / max(1, len(view.reports))
         self.measured_cold_start_s = view.decision.cold_start_s if view.decision is not None else None
 

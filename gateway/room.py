@@ -1,11 +1,12 @@
 """The requests of one worker that wait for a pool, each with its ticket and a deadline."""
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 from backlog.order import Order, Queue
-from backlog.records import TicketId
+from backlog.records import Lease, TicketId
 from backlog.ticket import Ticket
 from estimator.price import Weight
 from gateway.wait import WaitEstimate
@@ -58,6 +59,10 @@ class WaitingRoom(Generic[T]):
 
     def seat_of(self, ticket: TicketId) -> Seat[T] | None:
         return self._seats.get(ticket)
+
+    def queued(self, known: Set[TicketId], leases: Iterable[Lease]) -> int:
+        """How many of the requests here wait in the shared queue: those that it knows, and has not leased."""
+        return len((known & self._seats.keys()) - {lease.ticket for lease in leases})
 
     def enter(self, seat: Seat[T]) -> None:
         """Take a seat. Its ticket's id must not be here already."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from backlog.account import NO_USAGE, Usage
 from gateway.outcome import HTTP, Fault, Outcome
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float, *, ran: bool) -
     input_tokens, output_tokens, cached_tokens = weight.input_tokens, relay.events, 0
     if usage is not None:
         input_tokens, output_tokens, cached_tokens = usage.input_tokens, usage.output_tokens, usage.cached_tokens
-    used_gpu_s = 0.0
+    used_gpu_s, booked = 0.0, NO_USAGE
     if ran and outcome is not Outcome.REPLICA_REFUSED:
         stats.queue_wait_s.observe(exchange.queue_wait_s)
         stats.predicted_gpu_s += weight.gpu_s
@@ -37,12 +38,23 @@ def settle(exchange: "Exchange", outcome: Outcome, now_s: float, *, ran: bool) -
         stats.bill(exchange.payer.name, "prefill", prefill_gpu_s)
         stats.bill(exchange.payer.name, "decode", decode_gpu_s)
         used_gpu_s = prefill_gpu_s + decode_gpu_s
+        booked = Usage(
+            requests=1,
+            input_tokens=input_tokens,
+            cached_tokens=cached_tokens,
+            output_tokens=output_tokens,
+            prefill_gpu_s=prefill_gpu_s,
+            decode_gpu_s=decode_gpu_s,
+            money=pool.settings.money(used_gpu_s),
+        )
         stats.input_tokens += input_tokens
         stats.output_tokens += output_tokens
         if usage is not None and outcome is Outcome.SERVED:
             if weight.gpu_s > 0.0:
-                stats.estimate_ratio.observe((prefill_gpu_s + decode_gpu_s) / weight.gpu_s)
+                stats.estimate_ratio.observe(used_gpu_s / weight.gpu_s)
             pool.weigher.learn(parsed, exchange.route, usage.input_tokens, usage.output_tokens)
+    if exchange.context.bookkeeper is not None:
+        exchange.context.bookkeeper.settled(exchange.account, booked, exchange.charge)
     if exchange.charged_gpu_s != used_gpu_s:
         # In the queue's order the tenant pays what was used, not what was estimated.
         payer = exchange.payer

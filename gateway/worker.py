@@ -13,11 +13,14 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from backlog.accounts import Accounts
 from backlog.child import die_with_parent
+from backlog.connection import connect_redis
 from backlog.records import WorkerId
-from backlog.store import connect
+from backlog.store import Backlog
 from gateway import control
 from gateway.auth import Keys
+from gateway.bookkeeper import Bookkeeper
 from gateway.context import Context
 from gateway.downstream import ClientConnection
 from gateway.outcome import Outcome, Refusal
@@ -31,6 +34,7 @@ TICK_S = 0.02
 SLOW_TICK_S = 0.5
 BACKLOG = 4096
 LEAVE_S = 1.0
+REDIS_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,15 @@ async def serve(
     worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}")
     weights = {tenant.name: tenant.weight for tenant in settings.tenants}
     urgents = [asyncio.Event() for _ in settings.pools]
+    redis = connect_redis(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    bookkeeper = Bookkeeper(
+        Accounts(redis, settings.redis_prefix),
+        settings.tenants,
+        # The process id comes again some day; what is booked is numbered by worker.
+        worker=f"{worker}-{wall_clock():.6f}",
+        clock=clock,
+        share=1.0 / settings.workers,
+    )
     context = Context(
         pools=[
             Pool(pool, worker=worker, weights=weights, urgent=urgent.set)
@@ -91,9 +104,10 @@ async def serve(
         limits=settings.limits,
         clock=clock,
         started_at_s=wall_clock(),
+        bookkeeper=bookkeeper,
     )
     orders = {pool.name: pool.order for pool in settings.pools}
-    backlog = connect(settings.redis_url, prefix=settings.redis_prefix, orders=orders)
+    backlog = Backlog(redis, prefix=settings.redis_prefix, orders=orders)
     publishers = [
         Publisher(
             pool,
@@ -140,6 +154,7 @@ async def serve(
         loop.create_task(publisher.run(), name=f"publish {pool.settings.name}")
         for publisher, pool in zip(publishers, context.pools, strict=True)
     ]
+    booking = loop.create_task(bookkeeper.run(), name="bookkeeper")
     ticking = loop.create_task(_tick(context), name="tick")
     port = listener.sockets[0].getsockname()[1]
     started.set_result(Running(context, publishers, port, drain, snapshot))
@@ -162,6 +177,9 @@ async def serve(
                 replica.close()
         if controller is not None:
             controller.close()
+        # All has settled by now; what was used is booked before the connection goes.
+        bookkeeper.stop()
+        await booking
         async with asyncio.timeout(LEAVE_S * 2):
             await asyncio.gather(*(publisher.leave() for publisher in publishers))
             await backlog.close()
