@@ -26,6 +26,7 @@ class Guest:
     arrived_at_s: float = 0.0
     failed_on: Collection[str] = frozenset()
     salt: int = 1
+    queue_wait_s: float = 0.0
     sent_to: str | None = None
     leased: bool | None = None
     refusal: Refusal | None = None
@@ -37,6 +38,7 @@ class Guest:
         assert self.refusal is None
         assert chosen.replica == replica.name
         self.sent_to, self.leased = replica.name, leased
+        self.queue_wait_s = now_s - self.arrived_at_s
         self.log.append(self.name)
         replica.ledger.start(self.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=False)
         self.pool.sent(self, replica, leased=leased)  # type: ignore[arg-type]
