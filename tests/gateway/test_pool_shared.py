@@ -1,4 +1,4 @@
-"""A pool while Redis answers: what it asks for, what leases make it do, and the way out of the shared order and back."""
+"""A pool while Redis answers: what it asks for, what it does with leases, how it leaves the shared order and returns."""
 
 import pytest
 
