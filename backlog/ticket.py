@@ -4,7 +4,8 @@ A ticket belongs to the worker that holds the client's connection, its owner. Th
 in Redis says in which order, and a lease is the permission.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from backlog.records import BANDS as BANDS
 from backlog.records import ReplicaName, TicketId, WorkerId
@@ -54,3 +55,24 @@ class Offer:
     known_prefill_s: float
     """Of all prefill ever claimed here, what this worker's numbers contain already."""
     known_kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A ticket on its way into the queue. Its times are relative: workers' clocks do not matter."""
+
+    ticket: Ticket
+    waited_s: float
+    bound_s: float
+    """After so long since its arrival it goes to the highest band and to the head of its tenant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charges:
+    """Work that was sent without a lease, and corrections of what was charged. Numbers of a worker's batches grow."""
+
+    number: int
+    tenants: Mapping[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    """Tenant and priority -> the tenant's weight, GPU-seconds (of either sign)."""
+    replicas: Mapping[ReplicaName, tuple[float, int]] = field(default_factory=dict)
+    """Replica -> prefill seconds, KV tokens."""

@@ -25,7 +25,7 @@ from backlog.records import (
     WorkerReport,
 )
 from backlog.scripts import script
-from backlog.ticket import BANDS, Offer, Ticket
+from backlog.ticket import BANDS, Charges, Offer, Pending
 
 MAX_WORKERS = 1024
 """Most reports in one view, freshest first: it bounds how long one script can hold Redis."""
@@ -48,27 +48,6 @@ _DRAIN = script("clock", "names", "drain")
 
 _encoder = msgspec.json.Encoder()
 _lease_decoder = msgspec.json.Decoder(Lease)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A ticket on its way into the queue. Its times are relative: workers' clocks do not matter."""
-
-    ticket: Ticket
-    waited_s: float
-    bound_s: float
-    """After so long since its arrival it goes to the highest band and to the head of its tenant."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charges:
-    """Work that was sent without a lease, and corrections of what was charged. Numbers of a worker's batches grow."""
-
-    number: int
-    tenants: Mapping[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
-    """Tenant and priority -> the tenant's weight, GPU-seconds (of either sign)."""
-    replicas: Mapping[ReplicaName, tuple[float, int]] = field(default_factory=dict)
-    """Replica -> prefill seconds, KV tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

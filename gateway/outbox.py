@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backlog.records import ReplicaName, TicketId
-from backlog.ticket import Ticket
-from backlog.turn import Charges, Pending
+from backlog.ticket import Charges, Pending, Ticket
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ for i = FIRST_ARGUMENT + 6, #ARGV, 7 do
     offers[#offers + 1] = {
       replica = replica,
       fixed_s = tonumber(ARGV[i + 1]) + more_s,
-      in_flight = tonumber(ARGV[i + 2]) + (more_tokens > 0 and 1 or 0),
+      in_flight = tonumber(ARGV[i + 2]) + ((more_tokens > 0 or more_s > 1e-6) and 1 or 0),
       ahead_s = tonumber(ARGV[i + 3]) + more_s,
       kv_tokens = tonumber(ARGV[i + 4]) + more_tokens,
     }
@@ -61,12 +61,11 @@ local function choose(ticket, limit_s)
   return best
 end
 
-local function in_flight_gpu_s(tenant)
+-- GPU-seconds of a tenant in flight or leased, added up when first asked for and kept while this script leases.
+local in_flight_gpu_s = setmetatable({}, {__index = function(sums, tenant)
   local sum = 0
-  for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-    if alive(worker) then
-      sum = sum + (tonumber(redis.call('HGET', FLYING .. worker, tenant) or '') or 0)
-    end
+  for _, worker in ipairs(living()) do
+    sum = sum + (tonumber(redis.call('HGET', FLYING .. worker, tenant) or '') or 0)
   end
   for _, raw in ipairs(redis.call('HVALS', LEASED)) do
     local lease = cjson.decode(raw)
@@ -74,8 +73,9 @@ local function in_flight_gpu_s(tenant)
       sum = sum + lease.gpu_s
     end
   end
+  sums[tenant] = sum
   return sum
-end
+end})
 
 -- A bucket of prefill seconds that fills at the tenant's pace, holds one second's worth and may go into debt.
 local function pace_level(ticket)
@@ -93,48 +93,67 @@ local function within_limits(ticket)
     return false
   end
   if given(ticket.concurrent_gpu_s) then
-    local flying = in_flight_gpu_s(ticket.tenant)
+    local flying = in_flight_gpu_s[ticket.tenant]
     -- A ticket above the limit runs alone.
     return flying <= 1e-9 or flying + ticket.gpu_s <= ticket.concurrent_gpu_s
   end
   return true
 end
 
--- The tenant whose turn it is in a band, and the key in whose order its tickets stand. Overdue tickets compete in any
--- band. Tenants at a limit of their own are passed over.
+-- The tenants of a sorted set and their scores, in its order.
+local function in_order(key)
+  local page, at, from = {}, 1, 0
+  return function()
+    if at > #page then
+      page, at, from = redis.call('ZRANGE', key, from, from + 15, 'WITHSCORES'), 1, from + 16
+    end
+    at = at + 2
+    return page[at - 2], tonumber(page[at - 1] or '')
+  end
+end
+
+-- Tenants with overdue tickets that wait in other bands only.
+local function strangers(band)
+  return redis.call('ZDIFF', 2, BAND .. 'overdue', BAND .. band)
+end
+
+-- The tenant whose turn it is in a band, and the line in which its ticket stands. Overdue tickets compete in any band.
+-- Tenants at a limit of their own are passed over.
 local function next_tenant(band)
-  local best, best_line, best_rank
-  local found = redis.call('ZRANGE', BAND .. band, 0, -1, 'WITHSCORES')
-  for i = 1, #found, 2 do
-    local tenant, its_rank = found[i], tonumber(found[i + 1])
+  local now = virtual_now(band)
+  local best, best_rank
+  local function consider(tenant, its_rank)
+    if not held[tenant] and (not best or its_rank < best_rank or (its_rank == best_rank and tenant < best)) then
+      best, best_rank = tenant, its_rank
+    end
+  end
+  for tenant, its_rank in in_order(BAND .. band) do
     if best and its_rank > best_rank then
       break
     end
     if FAIR then
-      its_rank = math.max(its_rank, virtual_now(band) - LEAD_S)
-    end
-    if not held[tenant] and (not best or its_rank < best_rank or (its_rank == best_rank and tenant < best)) then
-      best, best_line, best_rank = tenant, LINE .. band .. ':' .. tenant, its_rank
+      consider(tenant, math.max(its_rank, now - LEAD_S))
+    else
+      consider(tenant, tonumber(redis.call('ZSCORE', BAND .. 'overdue', tenant) or '') or its_rank)
     end
   end
   if not best then
     return nil
   end
-  for _, tenant in ipairs(redis.call('ZRANGE', BAND .. 'overdue', 0, -1)) do
-    if not held[tenant] then
-      local line = LINE .. 'overdue:' .. tenant
-      local its_rank
-      if FAIR then
-        its_rank = finish_of(band, tenant)
-      else
-        its_rank = tonumber(redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')[2])
+  if FAIR then
+    for _, tenant in ipairs(strangers(band)) do
+      consider(tenant, math.max(tag_of(band, tenant), now))
+    end
+  else
+    for tenant, its_rank in in_order(BAND .. 'overdue') do
+      if its_rank > best_rank then
+        break
       end
-      if tenant == best or its_rank < best_rank or (its_rank == best_rank and tenant < best) then
-        best, best_line, best_rank = tenant, line, its_rank
-      end
+      consider(tenant, its_rank)
     end
   end
-  return best, best_line
+  local overdue = redis.call('ZSCORE', BAND .. 'overdue', best)
+  return best, LINE .. (overdue and 'overdue' or band) .. ':' .. best
 end
 
 -- The ticket that goes next and the band in which it does; tickets of dead owners are dropped on the way.
@@ -156,22 +175,22 @@ local function head()
   return nil
 end
 
-local function competing(band)
+local function contested(band)
   local tenants = redis.call('ZCARD', BAND .. band)
-  for _, tenant in ipairs(redis.call('ZRANGE', BAND .. 'overdue', 0, -1)) do
-    tenants = tenants + (waits(band, tenant) and 0 or 1)
-  end
-  return tenants
+  return FAIR and (tenants > 1 or tenants + #strangers(band) > 1)
 end
 
--- A ticket past its wait bound goes to the head of its tenant and competes in the highest band where anyone waits.
+-- A ticket past its wait bound goes to the head of its tenant and competes in the highest band where anyone waits; one
+-- that is leased does so if it comes back.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', BOUNDS, '-inf', exact(now_us / 1e6), 'LIMIT', 0, 64)) do
   redis.call('ZREM', BOUNDS, id)
   local ticket = read(id)
-  if ticket and redis.call('HEXISTS', LEASED, id) == 0 then
+  if ticket then
     ticket.overdue, ticket.key = true, ticket.arrived_s - AHEAD_S
     write(ticket)
-    stand(ticket)
+    if redis.call('HEXISTS', LEASED, id) == 0 then
+      stand(ticket)
+    end
   end
 end
 
@@ -182,10 +201,13 @@ while #leases < most do
     why = next(held) and 'held' or 'empty'
     break
   end
-  local offer = choose(ticket, FAIR and competing(band) > 1 and contested_s or budget_s)
+  local offer = choose(ticket, contested(band) and contested_s or budget_s)
   if not offer then
     why = 'room'
     break
+  end
+  if given(ticket.concurrent_gpu_s) then
+    in_flight_gpu_s[ticket.tenant] = in_flight_gpu_s[ticket.tenant] + ticket.gpu_s
   end
   charge_start(band, ticket)
   leave_line(ticket)

@@ -5,20 +5,35 @@
 local me, most = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1])
 local turned_away = {}
 
+-- Band -> tenant -> tickets in its line. A band is counted when it is first asked for.
+local lines = {}
+local function lines_of(band)
+  if not lines[band] then
+    lines[band] = {}
+    for _, tenant in ipairs(redis.call('ZRANGE', BAND .. band, 0, -1)) do
+      lines[band][tenant] = redis.call('ZCARD', LINE .. band .. ':' .. tenant)
+    end
+  end
+  return lines[band]
+end
+
+local function count(ticket, more)
+  local band = lines[ticket.band]
+  if band then
+    band[ticket.tenant] = (band[ticket.tenant] or 0) + more
+  end
+end
+
 -- The line that gives way to a ticket of this band and tenant: `nil` when that ticket has to go itself.
 local function longest_line(band, tenant)
   for low = 0, band do
     local longest, length = nil, 0
-    for _, name in ipairs(redis.call('ZRANGE', BAND .. low, 0, -1)) do
-      local tickets = redis.call('ZCARD', LINE .. low .. ':' .. name)
-      if tickets > length then
+    for name, tickets in pairs(lines_of(low)) do
+      if tickets > length or (tickets == length and longest and name < longest) then
         longest, length = name, tickets
       end
     end
-    if longest and low < band then
-      return LINE .. low .. ':' .. longest
-    end
-    if longest and length > redis.call('ZCARD', LINE .. low .. ':' .. tenant) + 1 then
+    if longest and (low < band or length > (lines_of(low)[tenant] or 0) + 1) then
       return LINE .. low .. ':' .. longest
     end
   end
@@ -34,6 +49,7 @@ local function make_room(band, tenant)
     return false
   end
   local last = remove(redis.call('ZREVRANGE', line, 0, 0)[1])
+  count(last, -1)
   if last.owner == me then
     turned_away[#turned_away + 1] = last.id
   else
@@ -42,12 +58,17 @@ local function make_room(band, tenant)
   return true
 end
 
+-- Tickets of a worker that is never heard of again are reaped, even if it has not reported yet.
+redis.call('ZADD', WORKERS, 'NX', text(now_us), me)
+keep(WORKERS)
+
 local was_empty = waiting() == 0
 for i = FIRST_ARGUMENT + 2, #ARGV, 7 do
   local id, band = ARGV[i], tonumber(ARGV[i + 2])
   local known, charged_band = remove(id)
-  if charged_band then
+  if known then
     refund(charged_band, known)
+    count(known, charged_band and 0 or -1)
   end
   local ticket = cjson.decode(ARGV[i + 6])
   if known or make_room(band, ticket.tenant) then
@@ -63,22 +84,12 @@ for i = FIRST_ARGUMENT + 2, #ARGV, 7 do
     redis.call('ZADD', BOUNDS, exact(ticket.arrived_s + tonumber(ARGV[i + 5])), id)
     keep(BOUNDS)
     enter_line(ticket)
+    count(ticket, 1)
   else
     turned_away[#turned_away + 1] = id
   end
 end
-
--- The others must not dispatch on their idle path any more. At most every 20 ms: a queue may empty and fill quickly.
 if was_empty and waiting() > 0 then
-  local woken_us = tonumber(redis.call('HGET', VIRTUAL, 'woken') or '') or 0
-  if math.abs(now_us - woken_us) > 20000 then
-    redis.call('HSET', VIRTUAL, 'woken', text(now_us))
-    keep(VIRTUAL)
-    for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
-      if worker ~= me and alive(worker) then
-        mail(worker, 'W')
-      end
-    end
-  end
+  wake(me)
 end
 return turned_away

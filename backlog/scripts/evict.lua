@@ -2,8 +2,6 @@
 -- ARGV from 7: the ids. A lease that was not started is refunded. Unknown ids are no error.
 for i = FIRST_ARGUMENT, #ARGV do
   local ticket, charged_band = remove(ARGV[i])
-  if charged_band then
-    refund(charged_band, ticket)
-  end
+  refund(charged_band, ticket)
 end
 return 0

@@ -27,3 +27,7 @@ local function alive(worker)
   local at_us = tonumber(redis.call('ZSCORE', WORKERS, worker) or '')
   return at_us ~= nil and math.abs(now_us - at_us) <= HEARTBEAT_MS * 1000
 end
+
+local function living()
+  return redis.call('ZRANGEBYSCORE', WORKERS, text(now_us - HEARTBEAT_MS * 1000), text(now_us + HEARTBEAT_MS * 1000))
+end

@@ -29,7 +29,8 @@ local function waiting()
   return tonumber(redis.call('HGET', SUMS, 'tickets') or '') or 0
 end
 
--- Give a tenant its place among the tenants of a band, or none when it has no ticket there.
+-- Give a tenant its place among the tenants of a band, or none when it has no ticket there. Among those with overdue
+-- tickets there is no turn in the fair order: it depends on the band where they compete.
 local function rank(band, tenant)
   local head = redis.call('ZRANGE', LINE .. band .. ':' .. tenant, 0, 0, 'WITHSCORES')
   if #head == 0 then
@@ -39,7 +40,7 @@ local function rank(band, tenant)
   end
   local score = tonumber(head[2])
   if FAIR then
-    score = tag_of(band, tenant)
+    score = band == 'overdue' and 0 or tag_of(band, tenant)
   end
   redis.call('ZADD', BAND .. band, exact(score), tenant)
   keep(BAND .. band)
@@ -85,9 +86,8 @@ local function stand(ticket)
   rank(ticket.band, ticket.tenant)
   if ticket.overdue then
     redis.call('ZADD', LINE .. 'overdue:' .. ticket.tenant, exact(ticket.key), ticket.id)
-    redis.call('ZADD', BAND .. 'overdue', 0, ticket.tenant)
     keep(LINE .. 'overdue:' .. ticket.tenant)
-    keep(BAND .. 'overdue')
+    rank('overdue', ticket.tenant)
   end
 end
 
@@ -113,13 +113,21 @@ local function leave_line(ticket)
   end
   if ticket.overdue then
     redis.call('ZREM', LINE .. 'overdue:' .. ticket.tenant, ticket.id)
-    if redis.call('EXISTS', LINE .. 'overdue:' .. ticket.tenant) == 0 then
-      redis.call('ZREM', BAND .. 'overdue', ticket.tenant)
-    end
+    rank('overdue', ticket.tenant)
   end
 end
 
--- The ticket goes, out of turn in no band but `band`: virtual time moves to its start, its tenant is charged.
+-- The band in which a waiting ticket competes now: an overdue one in the highest where anyone waits.
+local function band_of(ticket)
+  for band = BANDS - 1, ticket.band, -1 do
+    if ticket.overdue and redis.call('EXISTS', BAND .. band) == 1 then
+      return band
+    end
+  end
+  return ticket.band
+end
+
+-- The ticket goes: virtual time moves to its start, its tenant is charged, in this band only.
 -- Called before the ticket leaves its line.
 local function charge_start(band, ticket)
   local start = finish_of(band, ticket.tenant)
@@ -127,8 +135,11 @@ local function charge_start(band, ticket)
   set_tag(band, ticket.tenant, start + ticket.gpu_s / ticket.tenant_weight)
 end
 
+-- What a lease was charged is given back; `band` is nil when there was none.
 local function refund(band, ticket)
-  set_tag(band, ticket.tenant, tag_of(band, ticket.tenant) - ticket.gpu_s / ticket.tenant_weight)
+  if band then
+    set_tag(band, ticket.tenant, tag_of(band, ticket.tenant) - ticket.gpu_s / ticket.tenant_weight)
+  end
 end
 
 -- End a lease. Gives the band in which the ticket was charged; nil when it was not leased.
@@ -159,4 +170,20 @@ end
 local function mail(worker, message)
   redis.call('RPUSH', MAIL .. worker, message)
   redis.call('PEXPIRE', MAIL .. worker, HEARTBEAT_MS)
+end
+
+-- Something waits since this script: workers other than `me` must not dispatch on their idle path any more. At most
+-- every 20 ms: a queue may empty and fill quickly.
+local function wake(me)
+  local woken_us = tonumber(redis.call('HGET', VIRTUAL, 'woken') or '') or 0
+  if math.abs(now_us - woken_us) <= 20000 then
+    return
+  end
+  redis.call('HSET', VIRTUAL, 'woken', text(now_us))
+  keep(VIRTUAL)
+  for _, worker in ipairs(living()) do
+    if worker ~= me then
+      mail(worker, 'W')
+    end
+  end
 end

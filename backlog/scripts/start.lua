@@ -3,7 +3,7 @@
 for i = FIRST_ARGUMENT, #ARGV do
   local ticket = read(ARGV[i])
   if ticket and redis.call('HEXISTS', LEASED, ticket.id) == 0 then
-    charge_start(ticket.band, ticket)
+    charge_start(band_of(ticket), ticket)
   end
   remove(ARGV[i])
 end
