@@ -82,7 +82,8 @@ class Publisher:
     async def turn(self) -> None:
         """One round trip, unless there is nothing to say and nothing has changed lately."""
         pool, now_s = self._pool, self._clock()
-        report = self._due(now_s)
+        # Redis forgets this worker's report when they meet again.
+        report = not pool.connected or self._due(now_s)
         if not (report or pool.outbox.urgent or pool.claim_now):
             return
         try:
