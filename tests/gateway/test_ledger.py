@@ -100,6 +100,11 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.ledger.hear(remote, self.now_s)
         self.remote = remote
 
+    @rule(more=SHARES)
+    def expect(self, more: ReplicaShare) -> None:
+        self.ledger.expect(more, self.now_s)
+        self.remote = add_shares(self.remote, more)
+
     @rule()
     def release_silent(self) -> None:
         released = False
@@ -195,6 +200,19 @@ def test_less_work_of_others_is_progress_and_more_is_not() -> None:
     assert ledger.load.progressed_at_s == 12.0
     ledger.hear(share(prefill_s=1.5), 13.0)
     assert ledger.load.progressed_at_s == 12.0
+
+
+def test_expected_work_of_others_counts_until_their_next_report_replaces_it() -> None:
+    ledger = ReplicaLedger("r0", gpus=1)
+    ledger.start(weight(0.5, input_tokens=100), now_s=10.0, ahead_s=0.0, silent=False)
+    ledger.hear(share(in_flight=2, prefill_s=1.0, kv_tokens=50), 10.0)
+    ledger.expect(share(in_flight=1, prefill_s=0.25, kv_tokens=30), 11.0)
+    assert (ledger.load.in_flight, ledger.load.prefill_s, ledger.load.kv_tokens) == (4, 1.75, 580)
+    # More work is no progress, and it is not this worker's to report.
+    assert ledger.load.progressed_at_s == 10.0
+    assert (ledger.share().in_flight, ledger.share().prefill_s) == (1, 0.5)
+    ledger.hear(share(in_flight=3, prefill_s=1.25, kv_tokens=80), 12.0)
+    assert (ledger.load.in_flight, ledger.load.prefill_s, ledger.load.kv_tokens) == (4, 1.75, 580)
 
 
 @given(st.lists(SHARES, min_size=2, max_size=6))

@@ -101,7 +101,7 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
         if self.letter is None:
             return
         self.redis -= {*self.letter.start, *self.letter.evict}
-        self.redis |= {pending.ticket.id for pending in self.letter.enqueue} - {*self._left_since_written()}
+        self.redis |= {pending.ticket.id for pending in self.letter.enqueue}
         charges = self.letter.charges
         if charges is not None and charges.number not in self.numbers:
             self.numbers.append(charges.number)
@@ -110,10 +110,6 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
             for replica, (prefill_s, kv_tokens) in charges.replicas.items():
                 before_s, before = self.given[replica]
                 self.given[replica] = (before_s + prefill_s, before + kv_tokens)
-
-    def _left_since_written(self) -> list[TicketId]:
-        """Tickets that this letter brought before, and that were started since: it cannot bring them twice."""
-        return [one for one in self.outbox._start if one not in self.here]
 
     @rule()
     def answered(self) -> None:
@@ -143,10 +139,10 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
     def numbers_grow(self) -> None:
         assert self.numbers == sorted(set(self.numbers))
 
-    @invariant()
+    @rule()
     def after_one_more_turn_redis_has_what_waits_and_every_charge_once(self) -> None:
         if self.letter is not None:
-            return
+            self.answered()
         self.write()
         self.answered()
         assert self.redis == self.here.keys() == self.outbox.known
@@ -156,6 +152,9 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
         assert _some(self.booked) == _some(self.charged)
         assert _some(self.given) == _some(self.burdened) == _some(self.told)
         assert self.outbox.empty
+
+    def teardown(self) -> None:
+        self.after_one_more_turn_redis_has_what_waits_and_every_charge_once()
 
 
 def _some(sums: dict) -> dict:  # type: ignore[type-arg]

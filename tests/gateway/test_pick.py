@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from estimator.price import Weight
-from gateway.pick import Load, PickRule, ahead_s, has_room, pick, score
+from gateway.pick import Load, PickRule, ahead_s, crowd_s, has_room, interference_s, pick, score
 from tests.gateway.builders import RULE, loads, several_loads, weight, weights
 
 NOW_S = 100.0
@@ -70,6 +70,35 @@ def test_the_parts_add_up_and_none_is_negative(load: Load, request: Weight) -> N
 def test_more_of_any_load_never_lowers_the_score(load: Load, request: Weight, field: str, more: int) -> None:
     heavier = replace(load, **{field: getattr(load, field) + more})
     assert score(heavier, request, RULE, NOW_S).score_s >= score(load, request, RULE, NOW_S).score_s
+
+
+@given(loads, weights)
+def test_where_its_kv_fits_the_score_is_a_line_over_what_the_request_costs_each_other_one(
+    load: Load, request: Weight
+) -> None:
+    assume(load.kv_tokens + request.kv_tokens <= RULE.kv_capacity_tokens)
+    fixed_s = ahead_s(load, NOW_S) + interference_s(load, RULE) + request.prefill_s
+    assert score(load, request, RULE, NOW_S).score_s == pytest.approx(fixed_s + load.in_flight * crowd_s(request, RULE))
+
+
+@given(several_loads, weights)
+def test_a_line_per_replica_is_enough_to_find_the_best_one(loads: list[Load], request: Weight) -> None:
+    fit = [load for load in loads if load.kv_tokens + request.kv_tokens <= RULE.kv_capacity_tokens]
+    assume(fit)
+    lines_s = {
+        load.name: ahead_s(load, NOW_S) + interference_s(load, RULE) + load.in_flight * crowd_s(request, RULE)
+        for load in fit
+    }
+    scores_s = {load.name: score(load, request, RULE, NOW_S).score_s for load in fit}
+    best = min(lines_s, key=lines_s.__getitem__)
+    assert scores_s[best] == pytest.approx(min(scores_s.values()))
+
+
+def test_the_parts_of_the_line() -> None:
+    load = Load(name="r", in_flight=4, prefill_tokens=2048, kv_tokens=50_000)
+    assert interference_s(load, RULE) == pytest.approx(1.5 * 50_000 * 1.8e-7 * 2.0)
+    assert crowd_s(weight(0.5, 10.0), RULE) == pytest.approx(0.001 + 0.01 * (0.5 + 2.0))
+    assert interference_s(Load(name="idle"), RULE) == 0.0
 
 
 # Room

@@ -1,4 +1,4 @@
-"""A pool while Redis answers: what it asks for, what it does with leases, how it leaves the shared order and returns."""
+"""A pool while Redis answers: what it asks, what it does with leases, how it leaves the shared order and returns."""
 
 import pytest
 
