@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import MasterDownError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from backlog.connection_client import Client, open_client, run_row
@@ -121,7 +121,7 @@ class _Line:
         try:
             return await self._open(question)
         except (RedisConnectionError, ResponseError) as error:
-            if isinstance(error, ResponseError) and not any(word in str(error) for word in NOT_THE_MASTER):
+            if isinstance(error, ResponseError) and not _from_a_replica(error):
                 raise
         await self._client.refresh()
         return await self._open(question)
@@ -143,6 +143,13 @@ async def _checked(answers: Awaitable[list[Any]]) -> list[Any]:
         if isinstance(answer, Exception):
             raise answer
     return got
+
+
+def _from_a_replica(error: ResponseError) -> bool:
+    """Whether a server answered that is a master no longer. redis-py has classes for some of these answers."""
+    if isinstance(error, ReadOnlyError | MasterDownError):
+        return True
+    return any(word in str(error) for word in NOT_THE_MASTER)
 
 
 @contextmanager
