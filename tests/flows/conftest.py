@@ -150,18 +150,23 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @pytest.fixture
 def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
-    """`async with start_gateway([url, ...], limits=..., **pool_settings)`."""
+    """`async with start_gateway([url, ...], limits=..., tenants=..., **pool_settings)`."""
 
     @asynccontextmanager
     async def start(
-        urls: Sequence[str], *, limits: Limits | None = None, redis: str | None = None, **changes: Any
+        urls: Sequence[str],
+        *,
+        limits: Limits | None = None,
+        redis: str | None = None,
+        tenants: Sequence[TenantSettings] = (TenantSettings(name="t", key_sha256=(KEY_SHA256,)),),
+        **changes: Any,
     ) -> AsyncIterator[Gateway]:
         settings = GatewaySettings(
             port=0,
             redis_url=redis or redis_url,
             redis_prefix=redis_prefix,
             pools=(pool_settings(urls, **changes),),
-            tenants=(TenantSettings(name="t", key_sha256=(KEY_SHA256,)),),
+            tenants=tuple(tenants),
             limits=limits or Limits(drain_s=0.2),
         )
         started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
