@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gateway.auth import ANONYMOUS, NOBODY, Keys, priority_of, priority_of
+from gateway.auth import ANONYMOUS, NOBODY, Keys, priority_of
 from gateway.settings import TenantSettings
 
 
@@ -79,20 +79,3 @@ def test_a_request_gets_the_priority_it_asks_for_up_to_its_tenants_ceiling(
 ) -> None:
     tenant = TenantSettings(name="t", key_sha256=(), priority=priority, max_priority=ceiling)
     assert priority_of(tenant, asked) == given
-
-
-@pytest.mark.parametrize(
-    ("own", "ceiling", "asked", "priority"),
-    [
-        pytest.param(3, None, None, 3, id="asks for none: its tenant's own"),
-        pytest.param(3, 6, None, 3, id="asks for none: not its ceiling"),
-        pytest.param(3, 6, 5, 5, id="higher, below the ceiling"),
-        pytest.param(3, 6, 7, 6, id="above the ceiling"),
-        pytest.param(3, None, 7, 3, id="above its own, which is the ceiling without one"),
-        pytest.param(3, None, 0, 0, id="anybody may go last"),
-        pytest.param(3, 0, 2, 0, id="a ceiling of the lowest is a ceiling"),
-    ],
-)
-def test_the_priority_of_a_request(own: int, ceiling: int | None, asked: int | None, priority: int) -> None:
-    payer = TenantSettings(name="blue", key_sha256=(), priority=own, max_priority=ceiling)
-    assert priority_of(payer, asked) == priority

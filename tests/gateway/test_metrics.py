@@ -15,11 +15,15 @@ from gateway.metrics import Snapshots
 from gateway.snapshot import WorkerState, pool_state
 from gateway.stats import LATENCY_EDGES_S
 from tests.gateway.builders import POOL, decision, pool, view, weight
+from tests.gateway.guests import Guest
 
 CATALOGUE = {
     ("weighbridge_requests", "counter"): {"worker", "pool", "model", "outcome"},
     ("weighbridge_refused", "counter"): {"worker", "outcome"},
     ("weighbridge_retries", "counter"): {"worker", "pool"},
+    ("weighbridge_dispatches", "counter"): {"worker", "pool", "path"},
+    ("weighbridge_dispatches_out_of_order", "counter"): {"worker", "pool"},
+    ("weighbridge_over_dispatches", "counter"): {"worker", "pool"},
     ("weighbridge_client_connections", "gauge"): {"worker"},
     ("weighbridge_backlog_age_seconds", "gauge"): {"worker"},
     ("weighbridge_backlog_tickets", "gauge"): {"worker", "pool"},
@@ -34,6 +38,8 @@ CATALOGUE = {
     ("weighbridge_time_per_output_token_seconds", "histogram"): {"worker", "pool"},
     ("weighbridge_queue_wait_seconds", "histogram"): {"worker", "pool"},
     ("weighbridge_estimate_error_ratio", "histogram"): {"worker", "pool"},
+    ("weighbridge_wait_estimate_error_ratio", "histogram"): {"worker", "pool"},
+    ("weighbridge_waits_without_estimate", "counter"): {"worker", "pool"},
     ("weighbridge_autoscaler_replicas", "gauge"): {"pool", "kind"},
     ("weighbridge_offered_load", "gauge"): {"pool"},
 }
@@ -48,7 +54,10 @@ def worker(
     one.stats.bill(tenant, "prefill", 0.25)
     one.stats.input_tokens, one.stats.output_tokens, one.stats.retries = 700, 130, 2
     one.stats.predicted_gpu_s = 0.75
-    one.room.enter(None, weight(0.05, 0.1), arrived_at_s=5.0, deadline_at_s=35.0)  # type: ignore[arg-type]
+    one.stats.waits_unknown = 6
+    one.stats.dispatches, one.stats.out_of_order, one.stats.over_dispatches = {"leased": 9}, 3, 4
+    one.stats.wait_error_ratio.observe(1.3)
+    Guest(one, arrived_at_s=5.0, weight=weight(0.05, 0.1)).wait()
     for latency_s in latencies_s:
         one.stats.duration_s.observe(latency_s)
     return WorkerState(
@@ -105,6 +114,12 @@ def test_values_are_those_of_the_snapshot() -> None:
         "weighbridge_output_tokens_total": 130,
         "weighbridge_gpu_seconds_predicted_total": 0.75,
         "weighbridge_gpu_seconds_total": 0.25,
+        "weighbridge_waits_without_estimate_total": 6,
+        "weighbridge_dispatches_total": 9,
+        "weighbridge_dispatches_out_of_order_total": 3,
+        "weighbridge_over_dispatches_total": 4,
+        "weighbridge_wait_estimate_error_ratio_sum": 1.3,
+        "weighbridge_wait_estimate_error_ratio_count": 1,
         "weighbridge_offered_load": 1.5,
     }
     assert {name: value(families, name) for name in expected} == pytest.approx(expected)

@@ -10,6 +10,7 @@ from gateway.outcome import Outcome
 from gateway.settings import Limits
 from gateway.snapshot import HISTOGRAMS, WorkerState, pool_state, worker_state
 from tests.gateway.builders import POOL, pool, weight
+from tests.gateway.guests import Guest
 
 NOW_S = 50.0
 
@@ -19,13 +20,16 @@ def test_a_pool_shows_its_counts_its_backlog_and_its_replicas() -> None:
     one.stats.count("llama", "served")
     one.stats.bill("blue", "decode", 0.5)
     one.stats.ttft_s.observe(0.2)
-    one.room.enter(None, weight(0.05, 0.1), arrived_at_s=48.0, deadline_at_s=78.0)  # type: ignore[arg-type]
+    one.stats.wait_error_ratio.observe(1.3)
+    one.stats.waits_unknown = 2
+    Guest(one, arrived_at_s=48.0, weight=weight(0.05, 0.1)).wait()
     one.replicas["r0"].ledger.start(weight(0.5, 1.0), now_s=NOW_S, ahead_s=0.0, silent=False)
     one.replicas["r1"].breaker = failed(CLOSED, NOW_S, unreachable=True)
     state = pool_state(one, NOW_S)
     assert state.outcomes == [("llama", "served", 1)]
     assert state.used_gpu_s == [("blue", "decode", 0.5)]
     assert sum(state.histograms["ttft_s"].counts) == 1
+    assert (sum(state.histograms["wait_error_ratio"].counts), state.waits_unknown) == (1, 2)
     assert (state.waiting, state.oldest_waiting_age_s) == (1, 2.0)
     first, second = state.replicas
     assert (first.name, first.state, first.answering, first.in_flight) == ("r0", "ready", True, 1)

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.stats import LATENCY_EDGES_S, RATIO_EDGES, TPOT_EDGES_S, Histogram, PoolStats
+from gateway.stats import LATENCY_EDGES_S, RATIO_EDGES, TPOT_EDGES_S, WAIT_RATIO_EDGES, Histogram, PoolStats
+
+EDGES = [LATENCY_EDGES_S, TPOT_EDGES_S, RATIO_EDGES, WAIT_RATIO_EDGES]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,7 @@ def test_a_value_is_counted_in(value: float, counts: list[int]) -> None:
     assert histogram.counts == counts
 
 
-@given(st.lists(st.floats(0.0, 1000.0)), st.sampled_from([LATENCY_EDGES_S, TPOT_EDGES_S, RATIO_EDGES]))
+@given(st.lists(st.floats(0.0, 1000.0)), st.sampled_from(EDGES))
 def test_counts_up_to_an_edge_are_the_values_up_to_it(values: list[float], edges: tuple[float, ...]) -> None:
     histogram = Histogram(edges)
     for value in values:
@@ -33,7 +35,7 @@ def test_counts_up_to_an_edge_are_the_values_up_to_it(values: list[float], edges
     assert histogram.sum == pytest.approx(sum(values))
 
 
-@pytest.mark.parametrize("edges", [LATENCY_EDGES_S, TPOT_EDGES_S, RATIO_EDGES], ids=["latency", "tpot", "ratio"])
+@pytest.mark.parametrize("edges", EDGES, ids=["latency", "tpot", "ratio", "wait ratio"])
 def test_edges_rise(edges: tuple[float, ...]) -> None:
     assert list(edges) == sorted(set(edges))
 

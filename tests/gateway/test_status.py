@@ -9,6 +9,7 @@ from backlog.records import PoolView, ReplicaState
 from gateway.snapshot import WorkerState, pool_state
 from gateway.status import status
 from tests.gateway.builders import POOL, decision, pool, pool_settings, record, view, weight
+from tests.gateway.guests import Guest
 
 NOW_S = 50.0
 
@@ -20,7 +21,7 @@ def worker(number: int, **changes: Any) -> WorkerState:
     one.stats.bill("blue", "prefill", 0.25)
     one.stats.bill("blue", "decode", 0.5)
     one.stats.input_tokens = 700
-    one.room.enter(None, weight(0.05, 0.1), arrived_at_s=40.0 + number, deadline_at_s=70.0)  # type: ignore[arg-type]
+    Guest(one, arrived_at_s=40.0 + number, weight=weight(0.05, 0.1)).wait()
     values: dict[str, Any] = {
         "worker": f"host-{number}",
         "number": number,
