@@ -38,10 +38,9 @@ local function take(tenant, per_minute, gpu_s)
   redis.call('PEXPIRE', BUCKET .. tenant, text(math.ceil((per_minute - level) / per_minute * 60000) + 1000))
 end
 
-local function add(key, field, amount, ttl_ms)
+local function add(key, field, amount)
   if tonumber(amount) ~= 0 then
     redis.call('HINCRBYFLOAT', key, field, amount)
-    redis.call('PEXPIRE', key, ttl_ms)
   end
 end
 
@@ -50,7 +49,7 @@ if number > 0 and number > (tonumber(redis.call('GET', KEYS[1]) or '') or 0) the
   redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5])
   for i = 11, charged - 1, 1 + #FIELDS do
     for n, field in ipairs(FIELDS) do
-      add(USAGE .. day, ARGV[i] .. ' ' .. field, ARGV[i + n], ARGV[6])
+      add(USAGE .. day, ARGV[i] .. ' ' .. field, ARGV[i + n])
     end
   end
   for i = charged, asked - 1, 4 do
@@ -59,10 +58,13 @@ if number > 0 and number > (tonumber(redis.call('GET', KEYS[1]) or '') or 0) the
       take(tenant, per_minute, tonumber(ARGV[i + 2]))
     end
     for n, field in ipairs({'gpu_s ', 'money '}) do
-      add(SPENT .. day, field .. tenant, ARGV[i + 1 + n], ARGV[7])
-      add(SPENT .. month, field .. tenant, ARGV[i + 1 + n], ARGV[8])
+      add(SPENT .. day, field .. tenant, ARGV[i + 1 + n])
+      add(SPENT .. month, field .. tenant, ARGV[i + 1 + n])
     end
   end
+  redis.call('PEXPIRE', USAGE .. day, ARGV[6])
+  redis.call('PEXPIRE', SPENT .. day, ARGV[7])
+  redis.call('PEXPIRE', SPENT .. month, ARGV[8])
 end
 local standings = {exact(day_left_us / 1000000), exact(month_left_us / 1000000)}
 for i = asked, #ARGV, 2 do
