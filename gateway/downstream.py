@@ -189,6 +189,8 @@ class ClientConnection(asyncio.Protocol):
             pool = self.exchange.pool if self.exchange is not None else None
             if pool is not None and self.exchange is not None:
                 self.exchange.settled = True
+                if not isinstance(error, Refusal):
+                    self.exchange.uncharge()
                 pool.stats.count(self.exchange.parsed.model, refusal.outcome.value)
             else:
                 context.refused(refusal.outcome)

@@ -111,8 +111,7 @@ class Exchange:
         if pool.full:
             refusal = pool.full_refusal(Outcome.BACKLOG_FULL, now_s)
             pool.measured(ttft_missed=True, tpot_missed=False)
-            if self.context.bookkeeper is not None:
-                self.context.bookkeeper.settled(self.account, NO_USAGE, self.charge)
+            self.uncharge()
             raise refusal
         self._wait(now_s, first=False)
 
@@ -120,6 +119,11 @@ class Exchange:
     def account(self) -> UsageKey:
         """Where its usage is booked."""
         return UsageKey(self.payer.name, self.pool.settings.name, self.parsed.model)
+
+    def uncharge(self) -> None:
+        """It ends on admission: give back what its tenant was charged."""
+        if self.context.bookkeeper is not None:
+            self.context.bookkeeper.settled(self.account, NO_USAGE, self.charge)
 
     def _charge(self, now_s: float) -> None:
         """Charge the tenant's limits by the estimate. Raises `Refusal` for one that is over them."""

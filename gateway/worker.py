@@ -83,15 +83,15 @@ async def serve(
     """Serve until drained. `started` is resolved when the port is open."""
     loop = asyncio.get_running_loop()
     drained = asyncio.Event()
-    worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}")
+    # With the time, as a process id comes again (in a container at once), and what a worker says is numbered.
+    worker = WorkerId(f"{socket.gethostname()}-{os.getpid()}-{number}-{int(wall_clock() * 1000):x}")
     weights = {tenant.name: tenant.weight for tenant in settings.tenants}
     urgents = [asyncio.Event() for _ in settings.pools]
     redis = connect_redis(settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
     bookkeeper = Bookkeeper(
         Accounts(redis, settings.redis_prefix),
         settings.tenants,
-        # The process id comes again some day; what is booked is numbered by worker.
-        worker=f"{worker}-{wall_clock():.6f}",
+        worker=worker,
         clock=clock,
         share=1.0 / settings.workers,
     )
@@ -195,6 +195,8 @@ async def _tick(context: Context) -> None:
             for pool in context.pools:
                 pool.tick(now_s)
             if now_s >= slow_at_s:
+                if context.bookkeeper is not None and context.pools:
+                    context.bookkeeper.limiter.share = min(pool.solo.share for pool in context.pools)
                 slow_at_s = now_s + slow_s
                 for connection in list(context.connections):
                     connection.check_time(now_s)
