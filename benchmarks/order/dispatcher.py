@@ -48,13 +48,13 @@ class _Pace:
 
 
 class Dispatcher:
-    """`send(job, replica, now_s)` gives a request to an engine; `at(at_s, what)` asks to be called later."""
+    """`send(job, replica, gpu_s, now_s)` gives a request to an engine at its price; `at(at_s, what)` asks to be called later."""
 
     def __init__(
         self,
         setup: PoolSetup,
         replicas: Sequence[str],
-        send: Callable[[Job, str, float], None],
+        send: Callable[[Job, str, float, float], None],
         at: Callable[[float, Callable[[float], None]], None],
     ) -> None:
         self._setup = setup
@@ -78,7 +78,7 @@ class Dispatcher:
 
     def arrive(self, job: Job, now_s: float) -> None:
         rules = self._setup.rules_of(job.tenant)
-        weight = self._price.weigh(input_tokens=job.input_tokens, output=self._lengths.predict(job.tenant))
+        weight = self._weigh(job)
         ticket = Ticket(
             id=TicketId(job.id),
             owner=_OWNER,
@@ -114,7 +114,7 @@ class Dispatcher:
             waiting.replica = chosen.replica
             ledger = self._ledgers[chosen.replica]
             waiting.flight = ledger.start(waiting.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=False)
-            self._send(waiting.job, chosen.replica, now_s)
+            self._send(waiting.job, chosen.replica, ticket.gpu_s, now_s)
 
     def first_token(self, job_id: str, now_s: float) -> None:
         sent = self._open[job_id]
@@ -131,6 +131,11 @@ class Dispatcher:
         if self._setup.corrections:
             used = self._price.used(input_tokens=job.input_tokens, output_tokens=job.output_tokens)
             self._queue.charge(job.tenant, ticket.tenant_weight, used.gpu_s - ticket.gpu_s, ticket.priority)
+
+    def _weigh(self, job: Job) -> Weight:
+        if self._setup.known_lengths:
+            return self._price.used(input_tokens=job.input_tokens, output_tokens=job.output_tokens)
+        return self._price.weigh(input_tokens=job.input_tokens, output=self._lengths.predict(job.tenant))
 
     def _head(self) -> Ticket | None:
         while self._overdue and self._overdue[0][1] not in self._queue:

@@ -69,6 +69,8 @@ class PoolSetup:
     tenants: Mapping[str, TenantRules] = field(default_factory=dict)
     corrections: bool = True
     """Whether the difference between price and use is charged when a request ends."""
+    known_lengths: bool = False
+    """Whether tickets are priced at the true output length instead of the learned one."""
     max_wait_s: float | None = None
     overdue_first: bool = False
     """A ticket past its bound goes before all others, whosever it is, the oldest first."""

@@ -88,6 +88,12 @@ def arrivals(
     ]
 
 
+def drawn(source: Sequence[TracedRequest], rng: random.Random) -> list[TracedRequest]:
+    """The same requests in random order, one a second: no bursts, and no part of the trace differs from another."""
+    mixed = rng.sample(list(source), len(source))
+    return [replace(request, at_s=float(index)) for index, request in enumerate(mixed)]
+
+
 def offered_gpu_s(jobs: Iterable[Job], price: Price) -> float:
     """What `jobs` will use, at their true output lengths."""
     return sum(price.used(input_tokens=job.input_tokens, output_tokens=job.output_tokens).gpu_s for job in jobs)

@@ -26,6 +26,8 @@ class Served:
     used_prefill_s: float
     """Its weight at its true output length, in GPU-seconds like all of a one-GPU replica's."""
     used_decode_s: float
+    priced_gpu_s: float = 0.0
+    """What its tenant was charged when it was sent."""
     sent_at_s: float | None = None
     first_token_at_s: float | None = None
     finished_at_s: float | None = None
@@ -44,6 +46,19 @@ class Served:
         if self.finished_at_s is None or self.first_token_at_s is None or self.job.output_tokens < 2:
             return None
         return (self.finished_at_s - self.first_token_at_s) / (self.job.output_tokens - 1)
+
+    @property
+    def used_gpu_s(self) -> float:
+        return self.used_prefill_s + self.used_decode_s
+
+    def charged_gpu_s(self, from_s: float, to_s: float) -> float:
+        """What its tenant was charged in a window, with corrections: the price when sent, the difference at the end."""
+        gpu_s = 0.0
+        if self.sent_at_s is not None and from_s <= self.sent_at_s < to_s:
+            gpu_s += self.priced_gpu_s
+        if self.finished_at_s is not None and from_s <= self.finished_at_s < to_s:
+            gpu_s += self.used_gpu_s - self.priced_gpu_s
+        return gpu_s
 
     def received_gpu_s(self, from_s: float, to_s: float) -> float:
         """GPU-seconds that it was given in a window: its prefill at its first token, its decode evenly after it."""
@@ -104,13 +119,14 @@ class _World:
     def _counts(self, served: Served) -> bool:
         return self._only is None or served.job.tenant in self._only
 
-    def _send(self, job: Job, replica: str, now_s: float) -> None:
+    def _send(self, job: Job, replica: str, gpu_s: float, now_s: float) -> None:
         request = EngineRequest(
             request_id=RequestId(job.id), input_tokens=job.input_tokens, output_tokens=job.output_tokens
         )
         rejection = self._engines[replica].submit(request, now_s)
         assert rejection is None, f"{job.id}: {rejection}"
-        self._served[job.id].sent_at_s = now_s
+        served = self._served[job.id]
+        served.sent_at_s, served.priced_gpu_s = now_s, gpu_s
 
     def _step(self, name: str, engine: Engine, now_s: float) -> None:
         result = engine.step(now_s)
