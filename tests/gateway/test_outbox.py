@@ -243,3 +243,14 @@ def test_a_ticket_that_was_turned_away_or_dropped_is_not_known() -> None:
     outbox.answered((TicketId("b"),))
     outbox.gone(TicketId("c"))
     assert outbox.known == {"a"}
+
+
+def test_a_ticket_that_is_enqueued_again_while_its_letter_is_under_way_and_leaves_is_evicted() -> None:
+    outbox = Outbox()
+    outbox.enqueue(ticket("a"), 0.0, 15.0)
+    outbox.write(0.0)
+    outbox.enqueue(ticket("a"), 0.0, 15.0)
+    outbox.withdraw(TicketId("a"))
+    outbox.answered(())
+    letter = outbox.write(0.0)
+    assert (letter.enqueue, letter.evict) == ([], ["a"])
