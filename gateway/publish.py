@@ -64,6 +64,8 @@ class Publisher:
                 except Exception:
                     # Silence would look like a dead worker to the others, and its tickets would be dropped.
                     _log.exception("exchange with redis failed")
+                    # Nobody knows what of it arrived: Redis is told everything anew.
+                    self._pool.connected = False
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._publish_s):
                         await self._urgent.wait()
