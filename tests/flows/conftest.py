@@ -150,7 +150,7 @@ StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 @pytest.fixture
 def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
-    """`async with start_gateway([url, ...], limits=..., tenants=..., **pool_settings)`."""
+    """`async with start_gateway([url, ...], limits=..., skew_s=..., tenants=..., **pool_settings)`."""
 
     @asynccontextmanager
     async def start(
@@ -158,6 +158,7 @@ def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
         *,
         limits: Limits | None = None,
         redis: str | None = None,
+        skew_s: float = 0.0,
         tenants: Sequence[TenantSettings] = (TenantSettings(name="t", key_sha256=(KEY_SHA256,)),),
         **changes: Any,
     ) -> AsyncIterator[Gateway]:
@@ -175,8 +176,8 @@ def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
                 settings,
                 number=next(_numbers),
                 control_path=None,
-                clock=time.perf_counter,
-                wall_clock=time.time,
+                clock=lambda: time.perf_counter() + skew_s,
+                wall_clock=lambda: time.time() + skew_s,
                 started=started,
             ),
             name="gateway",
