@@ -48,8 +48,8 @@ def flood(at: Experiment) -> Result:
     """Every order, and paces for the flooder."""
     return Result(
         name="flood",
-        title=f"chat of t0 ({LOADS['t0']:.0%} of the pool) and t1 ({LOADS['t1']:.0%}) while t2 floods with long prompts "
-        f"({FLOOD_LOAD:.0%}) for {FLOOD_S * at.scale:g} s",
+        title=f"chat of t0 ({LOADS['t0']:.0%} of the pool) and t1 ({LOADS['t1']:.0%}) while t2 floods with "
+        f"long prompts ({FLOOD_LOAD:.0%}) for {FLOOD_S * at.scale:g} s",
         rows=tuple(_row(at, case) for case in CASES),
         notes=(
             "requests that arrive during the flood; calm: the same requests and rules without the flood",
