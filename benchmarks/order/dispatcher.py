@@ -48,7 +48,7 @@ class _Pace:
 
 
 class Dispatcher:
-    """`send(job, replica, gpu_s, now_s)` gives a request to an engine at its price; `at(at_s, what)` asks for a call."""
+    """`send(job, replica, gpu_s, now_s)` gives a request to an engine; `at(at_s, what)` asks for a call."""
 
     def __init__(
         self,
