@@ -101,10 +101,12 @@ def secret(path: Path) -> bool:
 
 
 def without_credentials(url: str) -> str:
-    """The URL with `user:password@` hidden."""
+    """The URL with `user:password@` hidden; all of it where a secret may be elsewhere: in an option, behind a `/`."""
     try:
         netloc = urlsplit(url).netloc
     except ValueError:
+        return REDACTED
+    if "password=" in url.lower() or "@" in url.replace(netloc, "", 1):
         return REDACTED
     return url.replace(netloc, f"{REDACTED}@{netloc.rpartition('@')[2]}", 1) if "@" in netloc else url
 

@@ -16,6 +16,8 @@ from pydantic import (
     SerializationInfo,
 )
 
+from backlog.connection_url import parse_redis_url
+
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 DIGEST = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
 REVEAL = "reveal"
@@ -68,9 +70,7 @@ def without_version(url: str) -> str:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
+    parse_redis_url(value.get_secret_value())
     return value
 
 

@@ -124,6 +124,21 @@ def test_secrets_are_in_no_representation() -> None:
         assert not [secret for secret in ("sk-replica", "sk-master", "hunter2", "sk-plain") if secret in text]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "unix:///run/redis.sock",
+        "rediss://user:p%2Fw@r:6380/1?ssl_ca_certs=/etc/ca.pem",
+        "redis+sentinel://:p@a:26379,b:26379/main/2?sentinel_password=q",
+        "rediss+cluster://a:6379,b:6379",
+    ],
+)
+def test_redis_may_be_one_server_a_sentinel_or_a_cluster(url: str) -> None:
+    section = read(f"redis: {{url: '{url}'}}\n{pool()}").config.redis
+    assert section is not None
+    assert section.url.get_secret_value() == url
+
+
 def test_a_plain_key_and_its_digest_are_the_same_key() -> None:
     plain, hashed = (
         read(f"tenants: {{t: {{keys: ['{key}']}}}}\n{pool()}").config for key in ("sk-one", digest("sk-one"))
@@ -303,7 +318,20 @@ BAD_SECTIONS = {
     ),
     "redis scheme": (
         "redis: {url: 'http://:hush@r'}",
-        "redis.url = 'http://[redacted]@r': must start with redis://, rediss:// or unix://",
+        "redis.url = 'http://[redacted]@r': must start with redis://, rediss://, unix://, redis+sentinel://, "
+        "rediss+sentinel://, redis+cluster://, rediss+cluster://",
+    ),
+    "redis password that is not encoded": (
+        "redis: {url: 'redis://:hu/sh@r'}",
+        "redis.url = '[redacted]': must have '/', '?' and '@' in a user or password percent-encoded (%2F, %3F, %40)",
+    ),
+    "redis password as an option, and a port that is none": (
+        "redis: {url: 'redis+sentinel://r:port/main?sentinel_password=hush'}",
+        "redis.url = '[redacted]': must have a number from 1 to 65535 as the port of address 1",
+    ),
+    "sentinel without a master": (
+        "redis: {url: 'redis+sentinel://r:26379'}",
+        "redis.url = 'redis+sentinel://r:26379': must name the master: redis+sentinel://host:port/master_name",
     ),
     "tenant without keys": ("tenants: {t: {}}", "tenants.t.keys: is required"),
     "tenant with an empty key": (
