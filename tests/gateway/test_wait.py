@@ -69,6 +69,12 @@ def ahead(
         pytest.param((line("b", 30.0, 30, finish_v=5.0),), None, 0.0, id="nothing known of a: its turn"),
         pytest.param((line("b", 30.0, 30, finish_v=-2.0),), None, 6.5, id="nothing known of a, b is owed work"),
         pytest.param((line("b", 99.0, 99, finish_v=-500.0),), None, 30.5, id="b is owed no more than the bound"),
+        pytest.param(
+            (line("a", 6.0, 6, finish_v=-500.0), line("b", 99.0, 99, finish_v=-8.0)),
+            None,
+            18.5,
+            id="a is owed no more than the bound",
+        ),
         pytest.param((line("a", 9.0, 3, priority=2),), None, 0.0, id="lower bands go later"),
         pytest.param((line("e", 9.0, 3, priority=7),), None, 9.0, id="higher bands go first"),
         pytest.param(
@@ -78,6 +84,10 @@ def ahead(
 )
 def test_work_ahead_in_fair_order(lines: tuple[QueueLine, ...], finish_v: float | None, expected_gpu_s: float) -> None:
     assert ahead(QueueView(lines=lines), finish_v=finish_v) == pytest.approx(expected_gpu_s)
+
+
+def test_a_heavy_tenant_has_less_of_others_ahead() -> None:
+    assert ahead(QueueView(lines=(line("a", 30.0, 30), line("b", 6.0, 6))), "b") == pytest.approx(6.0 + 2.5)
 
 
 @pytest.mark.parametrize("order", [Order.FCFS, Order.SHORTEST])
