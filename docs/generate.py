@@ -15,7 +15,18 @@ from pathlib import Path
 from autoscaler.settings import AutoscalerSettings
 from backlog import keys, scripts
 from backlog.account import Usage
-from backlog.records import DecisionRecord, PoolName, ReplicaRecord, ReplicaShare, StepRecord, WorkerId, WorkerReport
+from backlog.records import (
+    DecisionRecord,
+    Lease,
+    PoolName,
+    ReplicaRecord,
+    ReplicaShare,
+    StepRecord,
+    WorkerId,
+    WorkerReport,
+)
+from backlog.store import HEARTBEAT_S
+from backlog.ticket import Ticket
 from docs.families import families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
@@ -101,11 +112,18 @@ def metrics() -> str:
 def redis_keys() -> str:
     """Every key with its life time, the records inside, and the scripts."""
     pool, worker = PoolName("POOL"), WorkerId("WORKER")
+    completed = {
+        "line_stem": "BAND:TENANT",
+        "band_stem": "BAND",
+        "owned_stem": worker,
+        "mail_stem": worker,
+        "flying_stem": worker,
+        "batch_stem": worker,
+    }
+    of_pool = [name for name in keys.POOL_KEYS if name is not keys.worker_key_stem]
     names = {
         "worker_key": keys.worker_key("wb", pool, worker),
-        "workers_key": keys.workers_key("wb", pool),
-        "replicas_key": keys.replicas_key("wb", pool),
-        "decision_key": keys.decision_key("wb", pool),
+        **{name.__name__: name("wb", pool) + completed.get(name.__name__, "") for name in of_pool},
         "decisions_key": keys.decisions_key("wb", pool),
         "usage_key": keys.usage_stem("wb") + "DAY",
         "spent_stem": keys.spent_stem("wb") + "PERIOD",
@@ -121,10 +139,10 @@ def redis_keys() -> str:
         f"`DECISION_HISTORY_TTL_S` {keys.DECISION_HISTORY_TTL_S:g} s, `USAGE_TTL_S` {keys.USAGE_TTL_S / 86400:g} days, "
         f"`SPENT_DAY_TTL_S` {keys.SPENT_DAY_TTL_S / 86400:g} days and `SPENT_MONTH_TTL_S` "
         f"{keys.SPENT_MONTH_TTL_S / 86400:g} days after the last change, `BOOKED_TTL_S` {keys.BOOKED_TTL_S:g} s; the "
-        "heartbeat limit is 3 s.\n\n",
+        f"heartbeat limit is {HEARTBEAT_S:g} s, `QUEUE_TTL_S` {keys.QUEUE_TTL_S:g} s.\n\n",
         _table(("key", "content"), rows),
     ]
-    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord, Usage):
+    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord, Ticket, Lease, Usage):
         fields = [(f"`{field.name}`", f"`{field.kind}`", field.text) for field in documented_fields(record)]
         parts.append(f"\n## `{record.__name__}`\n\n{_doc(record)}\n\n" + _table(("field", "type", "meaning"), fields))
     listed = [(f"`{path.name}`", _first_comment(path)) for path in sorted(Path(scripts.__file__).parent.glob("*.lua"))]
