@@ -54,7 +54,7 @@ def decisions_key(prefix: str, pool: PoolName) -> str:
 
 
 def ticket_bodies_key(prefix: str, pool: PoolName) -> str:
-    """Hash: ticket id -> arrival, key, band and body (JSON of `Ticket`). TTL: `QUEUE_TTL_S` after the last change."""
+    """Hash: ticket id -> arrival, key, band, overdue, body (JSON of `Ticket`). TTL: `QUEUE_TTL_S` after a change."""
     return f"{_root(prefix, pool)}:tickets"
 
 
@@ -89,7 +89,7 @@ def leased_key(prefix: str, pool: PoolName) -> str:
 
 
 def virtual_key(prefix: str, pool: PoolName) -> str:
-    """Hash: `now` -> virtual time, `t:TENANT` -> finish tag, `woken` -> the last wake-up. TTL: `QUEUE_TTL_S`."""
+    """Hash: `now:BAND` -> virtual time, `t:BAND:TENANT` -> finish tag, `woken` -> last wake-up. TTL: `QUEUE_TTL_S`."""
     return f"{_root(prefix, pool)}:virtual"
 
 
