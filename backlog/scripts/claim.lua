@@ -206,7 +206,7 @@ while #leases < most do
     why = 'room'
     break
   end
-  if given(ticket.concurrent_gpu_s) then
+  if rawget(in_flight_gpu_s, ticket.tenant) then
     in_flight_gpu_s[ticket.tenant] = in_flight_gpu_s[ticket.tenant] + ticket.gpu_s
   end
   charge_start(band, ticket)
