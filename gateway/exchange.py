@@ -66,7 +66,7 @@ class Exchange:
         self.arrived_at_s = arrived_at_s
         self.salt = salt
         self.route = (payer.name, parsed.model, parsed.shape)
-        self.weight: Weight = pool.weigh(parsed, self.route)
+        self.weight: Weight = pool.weigher.weigh(parsed, self.route)
         self.relay = Relay(http10=http10, hide_usage=parsed.streams and not parsed.usage_asked)
         self.reply = Reply(
             client,

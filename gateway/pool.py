@@ -14,7 +14,6 @@ from backlog.turn import Claim, Claims
 from estimator.price import Weight
 from gateway import pick
 from gateway.fleet import Fleet, share_of
-from gateway.openai import ParsedRequest
 from gateway.outbox import Outbox
 from gateway.outcome import Outcome, Refusal
 from gateway.outlook import NOTHING_WAITS, Outlook
@@ -25,7 +24,7 @@ from gateway.settings import PoolSettings, TenantSettings
 from gateway.solo import Solo
 from gateway.stats import PoolStats
 from gateway.wait import WaitEstimate
-from gateway.weigher import Route, Weigher
+from gateway.weigher import Weigher
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -91,9 +90,6 @@ class Pool:
     def ready(self) -> int:
         return self.fleet.ready
 
-    def weigh(self, request: ParsedRequest, route: Route) -> Weight:
-        return self.weigher.weigh(request, route)
-
     # Admission
 
     def arrive(self, weight: Weight) -> None:
@@ -157,7 +153,10 @@ class Pool:
         if not seat.taken:
             return
         self.room.leave(seat)
-        self.outlook.learn(self.stats, seat.told, now_s - seat.arrived_at_s, dispatched=dispatched)
+        ticket = seat.ticket
+        # Waits that say nothing of how fast the pool drains: alone, for a limit of its own, and a replica's failure.
+        if self.connected and not ticket.first and ticket.tenant not in self.held:
+            self.outlook.learn(self.stats, seat.told, now_s - seat.arrived_at_s, dispatched=dispatched)
         self.changed = True
         if self.connected and not dispatched:
             self.outbox.withdraw(seat.ticket.id)
