@@ -108,7 +108,7 @@ class Server:
         user = f":{self.password}@" if self.password is not None else ""
         if self.certificates is None:
             return f"{scheme}://{user}127.0.0.1:{self.port}"
-        return f"{scheme}s://{user}127.0.0.1:{self.port}?ssl_ca_certs={self.certificates.authority}"
+        return f"{scheme.replace('redis', 'rediss', 1)}://{user}127.0.0.1:{self.port}?ssl_ca_certs={self.certificates.authority}"
 
     @property
     def pid(self) -> int:
@@ -262,7 +262,7 @@ def start_cluster(
         share = CLUSTER_SLOTS // nodes
         for index, server in enumerate(servers):
             last = CLUSTER_SLOTS if index == nodes - 1 else (index + 1) * share
-            server.tell("CLUSTER", "ADDSLOTSRANGE", index * share, last - 1)
+            server.tell("CLUSTER", "ADDSLOTS", *range(index * share, last))
             server.tell("CLUSTER", "SET-CONFIG-EPOCH", index + 1)
         for server in servers[1:]:
             server.tell("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
