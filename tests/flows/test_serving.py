@@ -137,7 +137,7 @@ async def test_a_bug_of_ours_ends_one_request_only(
     async with replica(answer) as one, start_gateway([one.url]) as gateway:
         wire = await gateway.connect()
         with monkeypatch.context() as patch:
-            patch.setattr(gateway.pool, "weigh", lambda *_: 1 / 0)
+            patch.setattr(gateway.pool.weigher, "weigh", lambda *_: 1 / 0)
             wire.send(chat())
             response = await wire.response()
         assert (response.status, response.error["code"]) == (500, "gateway_fault")
