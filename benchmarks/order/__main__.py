@@ -27,13 +27,13 @@ EXPERIMENTS: dict[str, Callable[[Experiment], Result]] = {
     "bound": bound,
     "speed": speed,
 }
-QUICK_SCALE = 0.1
+QUICK_SCALE = 0.05
 OUTPUT = Path(__file__).resolve().parents[2] / ".bench" / "order.json"
 
 
 def main(arguments: Sequence[str] | None = None, *, output: Path = OUTPUT) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.order", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the virtual time: shows that it works")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the virtual time: shows that it works")
     parser.add_argument("--only", choices=sorted(EXPERIMENTS), action="append", help="may be repeated")
     options = parser.parse_args(arguments)
     scale = QUICK_SCALE if options.quick else 1.0

@@ -40,7 +40,7 @@ def _row(at: Experiment, price_ratio: float, corrections: bool) -> dict[str, Cel
         tenants={"wrong": TenantRules(price_ratio=price_ratio)},
         corrections=corrections,
     )
-    served = run(setup, jobs, until_s=end_s + 30.0)
+    served = run(setup, jobs, until_s=end_s + 30.0 * at.scale)
     row: dict[str, Cell] = {"price": f"{price_ratio:g} x", "corrections": "on" if corrections else "off"}
     for from_s, to_s in windows:
         given = dict.fromkeys(("wrong", "right"), 0.0)
