@@ -134,8 +134,10 @@ def _never() -> Retry:
 async def run_row(client: Client, row: Row) -> list[Any]:
     """The scripts by their digests; by their texts where the server does not know one. Errors are in the list."""
     answers = await client.execute_row([("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in row])
-    if any(isinstance(answer, NoScriptError) for answer in answers):
-        answers = await client.execute_row(
-            [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in row]
-        )
+    unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        # Only those: what has run has its answer, and a claim that ran again would lease twice as much.
+        texts = [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in (row[at] for at in unknown)]
+        for index, answer in zip(unknown, await client.execute_row(texts), strict=True):
+            answers[index] = answer
     return answers
