@@ -161,8 +161,12 @@ local function head()
   for band = BANDS - 1, 0, -1 do
     local tenant, line = next_tenant(band)
     while tenant do
-      local ticket = read(redis.call('ZRANGE', line, 0, 0)[1])
-      if not alive(ticket.owner) then
+      local id = redis.call('ZRANGE', line, 0, 0)[1]
+      local ticket = id and read(id)
+      if not ticket then
+        drop_all()
+        return nil
+      elseif not alive(ticket.owner) then
         remove(ticket.id)
       elseif within_limits(ticket) then
         return ticket, band
@@ -171,6 +175,9 @@ local function head()
       end
       tenant, line = next_tenant(band)
     end
+  end
+  if not next(held) and waiting() > 0 then
+    drop_all()
   end
   return nil
 end

@@ -167,6 +167,22 @@ local function remove(id)
   return ticket, charged_band
 end
 
+-- A Redis that evicts has lost a key, or somebody has deleted it: what is left is dropped. Owners miss their tickets with
+-- their next reports and enqueue them again.
+local function drop_all()
+  for band = 0, BANDS do
+    local name = band < BANDS and band or 'overdue'
+    for _, tenant in ipairs(redis.call('ZRANGE', BAND .. name, 0, -1)) do
+      redis.call('DEL', LINE .. name .. ':' .. tenant)
+    end
+    redis.call('DEL', BAND .. name)
+  end
+  for _, worker in ipairs(redis.call('ZRANGE', WORKERS, 0, -1)) do
+    redis.call('DEL', OWNED .. worker)
+  end
+  redis.call('DEL', TICKETS, BOUNDS, LEASES, LEASED, SUMS)
+end
+
 local function mail(worker, message)
   redis.call('RPUSH', MAIL .. worker, message)
   redis.call('PEXPIRE', MAIL .. worker, HEARTBEAT_MS)

@@ -1,5 +1,9 @@
 -- Return leases that nobody started, and drop the tickets of workers that are not heard of any more.
 -- ARGV from 7: the worker that reports. At most 64 leases and 512 tickets at a time: it runs with every report.
+local leased = redis.call('ZCARD', LEASES)
+if redis.call('HLEN', TICKETS) ~= waiting() + leased or redis.call('HLEN', LEASED) ~= leased then
+  drop_all()
+end
 local was_empty = waiting() == 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', text(now_us), 'LIMIT', 0, 64)) do
   local ticket, charged_band = read(id), unlease(id)
