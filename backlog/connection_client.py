@@ -136,8 +136,9 @@ async def run_row(client: Client, row: Row) -> list[Any]:
     answers = await client.execute_row([("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in row])
     unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        # Only those: what has run has its answer, and a claim that ran again would lease twice as much.
-        texts = [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in (row[at] for at in unknown)]
-        for index, answer in zip(unknown, await client.execute_row(texts), strict=True):
+        # And what came after, which has not seen their effects. A claim that ran again would lease twice as much.
+        again = [at for at in range(unknown[0], len(row)) if at in unknown or row[at][0].repeatable]
+        texts = [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in (row[at] for at in again)]
+        for index, answer in zip(again, await client.execute_row(texts), strict=True):
             answers[index] = answer
     return answers

@@ -11,10 +11,12 @@ class Script:
 
     text: str = field(repr=False)
     sha: str
+    repeatable: bool = True
+    """Whether it may run a second time in the same row, after a server that did not know another script of it."""
 
 
-def script(*names: str) -> Script:
+def script(*names: str, repeatable: bool = True) -> Script:
     """The named `.lua` files as one script, in order: later ones see the locals of earlier ones."""
     folder = files(__name__)
     text = "\n".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
-    return Script(text=text, sha=sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(text=text, sha=sha1(text.encode(), usedforsecurity=False).hexdigest(), repeatable=repeatable)
