@@ -279,8 +279,10 @@ def cluster_url(nodes: Sequence[Server]) -> str:
 def move_slot(slot: int, *, source: Server, target: Server) -> None:
     """Give an empty slot to another node of the cluster."""
     node_id = target.tell("CLUSTER", "MYID")
-    for server in (target, source):
-        server.tell("CLUSTER", "SETSLOT", slot, "NODE", node_id)
+    target.tell("CLUSTER", "SETSLOT", slot, "NODE", node_id)
+    # The latest epoch wins over what the nodes have told each other before.
+    target.tell("CLUSTER", "BUMPEPOCH")
+    source.tell("CLUSTER", "SETSLOT", slot, "NODE", node_id)
 
 
 class Hop:

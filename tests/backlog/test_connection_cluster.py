@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from backlog.connection import BacklogUnavailable, Call, Connection, connect_redis
@@ -119,6 +121,67 @@ async def test_a_node_that_hangs_costs_only_its_own_pools_and_closing_does_not_w
             await connection.close()
     finally:
         nodes[0].resume()
+
+
+async def test_slots_are_looked_for_elsewhere_once_their_node_hangs() -> None:
+    async with scripted_node() as one, scripted_node() as other:
+        one.shards = other.shards = [(0, 16_382, one), (16_383, 16_383, other)]
+        connection = connect_redis(f"redis+cluster://127.0.0.1:{one.port}", timeout_s=0.2)
+        assert await connection.run(Call(GET, ["k"], [])) == [one.port]
+        one.hangs = True
+        other.shards = [(0, 16_383, other)]
+        with pytest.raises(BacklogUnavailable, match="did not answer"):
+            await connection.run(Call(GET, ["k"], []))
+        answers: list[int] = []
+        async with asyncio.timeout(LIMIT_S):
+            while not answers:
+                # The first node to be asked where the slots are may be the one that hangs.
+                with suppress(BacklogUnavailable):
+                    answers = await connection.run(Call(GET, ["k"], []))
+        assert answers == [other.port]
+        await connection.close()
+
+
+class ScriptedNode:
+    """Says which node has which slots, and answers scripts with its port."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.shards: list[tuple[int, int, ScriptedNode]] = []
+        self.hangs = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        while data := await reader.read(65536):
+            commands.feed(data)
+            while (command := commands.gets()) is not False:
+                if not self.hangs:
+                    writer.write(self.answer([word.decode() for word in command]))
+        writer.close()
+
+    def answer(self, command: list[str]) -> bytes:
+        match command:
+            case ["CLUSTER", "SLOTS"]:
+                nodes = [
+                    f"*3\r\n:{begin}\r\n:{end}\r\n*3\r\n$9\r\n127.0.0.1\r\n:{node.port}\r\n$1\r\n{index}\r\n"
+                    for index, (begin, end, node) in enumerate(self.shards)
+                ]
+                return f"*{len(nodes)}\r\n{''.join(nodes)}".encode()
+            case ["COMMAND", *_]:
+                return b"*0\r\n"
+            case ["EVALSHA", *_]:
+                return f":{self.port}\r\n".encode()
+            case _:
+                return b"+OK\r\n"
+
+
+@asynccontextmanager
+async def scripted_node() -> AsyncIterator[ScriptedNode]:
+    node = ScriptedNode()
+    listener = await asyncio.start_server(node.serve, "127.0.0.1", 0)
+    node.port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        yield node
 
 
 async def test_a_node_that_died_is_used_again_when_it_is_back(nodes: list[Server], connection: Connection) -> None:
