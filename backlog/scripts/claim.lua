@@ -7,6 +7,9 @@
 local me, most, lease_us = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1]), ARGV[FIRST_ARGUMENT + 2]
 local budget_s, contested_s = tonumber(ARGV[FIRST_ARGUMENT + 3]), tonumber(ARGV[FIRST_ARGUMENT + 4])
 local capacity_tokens = tonumber(ARGV[FIRST_ARGUMENT + 5])
+if waiting() == 0 then
+  return {'empty', {}, {}}
+end
 
 local draining = {}
 for _, replica in ipairs(redis.call('SMEMBERS', DRAINING)) do
@@ -14,13 +17,16 @@ for _, replica in ipairs(redis.call('SMEMBERS', DRAINING)) do
 end
 
 -- What others have claimed since the claiming worker's view is added to what it knows.
-local offers = {}
+local offers, claimed = {}, {}
+local fields = redis.call('HGETALL', CLAIMED)
+for i = 1, #fields, 2 do
+  claimed[fields[i]] = tonumber(fields[i + 1])
+end
 for i = FIRST_ARGUMENT + 6, #ARGV, 7 do
   local replica = ARGV[i]
   if not draining[replica] then
-    local claimed = redis.call('HMGET', CLAIMED, 'p:' .. replica, 'k:' .. replica)
-    local more_s = math.max(0, (tonumber(claimed[1] or '') or 0) - tonumber(ARGV[i + 5]))
-    local more_tokens = math.max(0, (tonumber(claimed[2] or '') or 0) - tonumber(ARGV[i + 6]))
+    local more_s = math.max(0, (claimed['p:' .. replica] or 0) - tonumber(ARGV[i + 5]))
+    local more_tokens = math.max(0, (claimed['k:' .. replica] or 0) - tonumber(ARGV[i + 6]))
     offers[#offers + 1] = {
       replica = replica,
       fixed_s = tonumber(ARGV[i + 1]) + more_s,
@@ -226,9 +232,6 @@ while #leases < most do
   redis.call('HSET', LEASED, ticket.id, lease)
   redis.call('HINCRBYFLOAT', CLAIMED, 'p:' .. offer.replica, exact(ticket.prefill_s))
   redis.call('HINCRBY', CLAIMED, 'k:' .. offer.replica, text(ticket.kv_tokens))
-  keep(LEASES)
-  keep(LEASED)
-  keep(CLAIMED)
   if given(ticket.prefill_pace) then
     redis.call('HSET', PACES, ticket.tenant, exact(pace_level(ticket) - ticket.prefill_s) .. ' ' .. text(now_us))
     keep(PACES)
@@ -240,6 +243,9 @@ while #leases < most do
   offer.in_flight, offer.kv_tokens = offer.in_flight + 1, offer.kv_tokens + ticket.kv_tokens
   leases[#leases + 1] = lease
 end
+keep(LEASES)
+keep(LEASED)
+keep(CLAIMED)
 local tenants = {}
 for tenant in pairs(held) do
   tenants[#tenants + 1] = tenant

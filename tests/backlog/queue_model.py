@@ -131,6 +131,8 @@ class QueueModel:
 
     def claim(self, worker: WorkerId, claim: Claim) -> tuple[str, set[str], list[tuple[TicketId, ReplicaName]]]:
         """Why it stops, the tenants at a limit, the leases in order."""
+        if not self.queue:
+            return "empty", set(), []
         self._promote()
         offers = [self._room(offer) for offer in claim.offers if offer.replica not in self.draining]
         leases: list[tuple[TicketId, ReplicaName]] = []
