@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MasterDownError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -158,5 +159,8 @@ def _mapped(limit_s: float) -> Iterator[None]:
         yield
     except (TimeoutError, RedisTimeoutError) as error:
         raise BacklogUnavailable(f"Redis did not answer within {limit_s:g} s") from error
+    except MasterNotFoundError as error:
+        # Behind the colon are the clients that asked, which some versions of redis-py print with their passwords.
+        raise BacklogUnavailable(f"MasterNotFoundError: {str(error).partition(' : ')[0]}") from error
     except (RedisError, RedisClusterException, OSError) as error:
         raise BacklogUnavailable(f"{type(error).__name__}: {error}"[:MOST_CAUSE]) from error
