@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from backlog.embedded import EmbeddedRedis, find_servers
-from backlog.order import Order
+from backlog.order import LEAD_S, Order
 from backlog.records import Claimed, PoolName, QueueLine, ReplicaName, ReplicaState, TicketId, WorkerId
 from backlog.store import Backlog, connect
 from backlog.ticket import Charges, Offer, Pending, Ticket
@@ -190,10 +190,13 @@ async def test_a_ticket_that_reached_its_bound_while_leased_is_overdue_when_it_c
     await pool.enqueue(ticket("one", priority=0), bound_s=0.0)
     pool.raw.zadd(pool.key("bounds"), {"one": 4e9})
     await pool.claim()
+    await pool.enqueue(ticket("waits", "b", priority=7))
     pool.raw.zadd(pool.key("bounds"), {"one": 0})
-    await pool.claim()
+    assert names(await pool.claim()) == "waits"
+    assert await pool.lines() == ()
     pool.run_out("one")
     await pool.enqueue(*(ticket(f"high{index}", "b", priority=7) for index in range(2)))
+    # Its tenant has been given nothing in that band, b has been given `waits`.
     assert await pool.order() == "one high0 high1"
 
 
@@ -415,6 +418,13 @@ async def test_a_ticket_that_the_queue_knows_keeps_its_place_in_a_full_one(pool:
     assert [(line.tenant, line.tickets, line.gpu_s) for line in await pool.lines()] == [("a", 2, 2.0), ("b", 1, 3.0)]
 
 
+async def test_a_leased_ticket_that_comes_back_in_a_batch_counts_in_its_line(pool: Pool) -> None:
+    await pool.enqueue(*(ticket(f"a{index}") for index in range(4)))
+    await pool.claim(most=1)
+    await pool.enqueue(ticket("b0", "b"))
+    assert await pool.enqueue(ticket("c0", "c"), ticket("a0"), ticket("c1", "c"), most=4) == ["a3", "a0"]
+
+
 async def test_a_batch_that_fills_the_queue_turns_away_its_own_longest_line(pool: Pool) -> None:
     flood = [ticket(f"a{index}") for index in range(5)]
     assert await pool.enqueue(*flood, ticket("b0", "b"), ticket("b1", "b"), most=4) == ["a4", "a3", "a2"]
@@ -463,6 +473,26 @@ async def test_ten_thousand_tickets_go_in_turn_and_leave_nothing(pool: Pool) -> 
     assert all({int(one) % 100 for one in taken[at : at + 100]} == set(range(100)) for at in range(0, 10_000, 100))
     left = {key.split(":")[2] for key in pool.raw.keys()}  # noqa: SIM118
     assert left == {"workers", "worker", "virtual", "claimed", "mail"}
+
+
+async def test_a_tenant_that_is_owed_goes_first_for_at_most_the_bound(pool: Pool) -> None:
+    await pool.enqueue(*(ticket(f"{tenant}{index:02}", tenant) for tenant in "ab" for index in range(30)))
+    # Virtual time of 9; a is owed 4 GPU-seconds.
+    await pool.claim(most=20)
+    await pool.turn(ME, charges=Charges(number=1, tenants={("a", 3): (1.0, -4.0)}))
+    assert names(await pool.claim(most=6)) == "a10 a11 a12 a13 a14 b10"
+    # Owed more than the bound, measured from virtual time.
+    await pool.turn(ME, charges=Charges(number=2, tenants={("b", 3): (1.0, -500.0)}))
+    taken = names(await pool.claim(most=16)).split()
+    assert "".join(one[0] for one in taken) == "b" * int(LEAD_S) + "bababa"
+
+
+@pytest.mark.parametrize("pool", [Order.SHORTEST, Order.FCFS], indirect=True)
+async def test_a_tenant_with_an_overdue_ticket_competes_with_that_one_alone(pool: Pool) -> None:
+    await pool.enqueue(ticket("again", "b", first=True))
+    await pool.enqueue(ticket("first", "a", first=True))
+    await pool.enqueue(ticket("overdue", "b"), bound_s=0.0)
+    assert await pool.order() == "first overdue again"
 
 
 # Repetition, names, loss
