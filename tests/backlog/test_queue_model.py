@@ -36,7 +36,7 @@ workers = st.sampled_from(WORKER_IDS)
 ids = st.builds(lambda worker, number: TicketId(f"{worker}-{number}"), workers, st.integers(0, 5))
 gpu_s = st.sampled_from([0.125, 0.5, 1.0, 4.0, 20.0]) | st.floats(0.001, 60.0)
 seconds = st.sampled_from([0.0, 0.0625, 0.3125])
-"""Powers of two: their sums are the same in Redis, which adds long doubles. A last bit would decide between replicas."""
+"""Sums of powers of two: exact in Redis too, which adds long doubles. A last bit would decide between replicas."""
 tenants = st.sampled_from(TENANTS)
 bands = st.sampled_from([0, 3, 7])
 tenant_weights = st.sampled_from([0.5, 1.0, 3.0])
