@@ -1,8 +1,20 @@
 """A pool's replicas in one worker: which there are, what runs on them, what they offer to whoever waits."""
 
+from collections.abc import Container
+
 import structlog
 
-from backlog.records import Claimed, Lease, PoolView, ReplicaName, ReplicaRecord, ReplicaShare, ReplicaState, WorkerId
+from backlog.records import (
+    Claimed,
+    Lease,
+    PoolView,
+    ReplicaName,
+    ReplicaRecord,
+    ReplicaShare,
+    ReplicaState,
+    TicketId,
+    WorkerId,
+)
 from backlog.ticket import Offer
 from gateway import ledger, pick
 from gateway.replica import Replica
@@ -46,12 +58,8 @@ class Fleet:
         return [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
 
     def has_room(self, rule: pick.PickRule, now_s: float) -> bool:
-        """Whether some replica would take a small request."""
-        return any(
-            load.in_flight <= 0
-            or (load.kv_tokens < rule.kv_capacity_tokens and pick.ahead_s(load, now_s) <= rule.dispatch_prefill_s)
-            for load in self.usable(now_s)
-        )
+        """Whether some replica would take the smallest request."""
+        return any(pick.has_room_for(load, 1, rule, now_s) for load in self.usable(now_s))
 
     def offers(self, rule: pick.PickRule, now_s: float) -> list[Offer]:
         """What a claim is made with. All usable replicas: those without room tell that a request can wait for them."""
@@ -75,7 +83,7 @@ class Fleet:
             del offers[MOST_OFFERS:]
         return offers
 
-    def hear(self, view: PoolView, me: WorkerId, now_s: float, *, mine: frozenset[str] | set[str]) -> None:
+    def hear(self, view: PoolView, me: WorkerId, now_s: float, *, mine: Container[TicketId]) -> None:
         """Take over the replica list and the others' work: their reports, and leases that are in no report yet.
 
         `mine`: own tickets that wait here, so that a lease for one of them is not in this worker's ledger.

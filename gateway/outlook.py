@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from backlog.order import Order
-from backlog.records import QueueView, ReplicaRecord
+from backlog.records import PoolView, QueueView, ReplicaRecord
 from gateway import wait
 from gateway.settings import TenantSettings
 from gateway.stats import PoolStats
@@ -23,6 +23,10 @@ class Outlook:
         self._gpus = gpus
         self._weights = weights
         self._rate = wait.DrainRate()
+
+    def hear(self, view: PoolView, starting: Sequence[ReplicaRecord]) -> None:
+        """Take over what waits; `starting` are the replicas on their way."""
+        self.queue, self.read_at_s, self.starting = view.queue, view.read_at_s, starting
 
     def estimate(
         self,

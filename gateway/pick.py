@@ -69,13 +69,18 @@ def ahead_s(load: Load, now_s: float) -> float:
 
 
 def has_room(load: Load, weight: Weight, rule: PickRule, now_s: float) -> bool:
-    """Whether the replica may be given the request now: little prefill ahead, and its KV fits.
+    """Whether the replica may be given the request now."""
+    return has_room_for(load, weight.kv_tokens, rule, now_s)
+
+
+def has_room_for(load: Load, kv_tokens: int, rule: PickRule, now_s: float) -> bool:
+    """Whether the replica may be given a request of this footprint: little prefill ahead, and its KV fits.
 
     An empty replica always has room: a request larger than its KV cache is for the model server to refuse.
     """
     if load.in_flight <= 0:
         return True
-    if load.kv_tokens + weight.kv_tokens > rule.kv_capacity_tokens:
+    if load.kv_tokens + kv_tokens > rule.kv_capacity_tokens:
         return False
     return ahead_s(load, now_s) <= rule.dispatch_prefill_s
 

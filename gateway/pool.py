@@ -167,7 +167,7 @@ class Pool:
     def pump(self, now_s: float) -> None:
         """Capacity or something that waits may have appeared: ask for leases, or order the own requests."""
         if self.connected:
-            if (self.room.count or self.waiting_elsewhere) and self.fleet.has_room(self.rule, now_s):
+            if not self.claim_now and self._claims(now_s):
                 self.claim_now = True
                 self._urgent()
             return
@@ -188,9 +188,8 @@ class Pool:
 
     def claim(self, now_s: float) -> Claim | None:
         """What to claim with; `None` when nothing waits or nothing has room."""
-        wanted = self.room.count or self.waiting_elsewhere
         self.claim_now = False
-        if not wanted or not self.fleet.has_room(self.rule, now_s):
+        if not self._claims(now_s):
             return None
         return Claim(
             offers=self.fleet.offers(self.rule, now_s),
@@ -198,6 +197,10 @@ class Pool:
             contested_s=min(self.settings.contested_prefill_s, self.settings.dispatch_prefill_s),
             kv_capacity_tokens=self.settings.kv_capacity_tokens,
         )
+
+    def _claims(self, now_s: float) -> bool:
+        """Whether somebody waits and a replica may have room."""
+        return bool(self.room.count or self.waiting_elsewhere) and self.fleet.has_room(self.rule, now_s)
 
     def claimed(self, claims: Claims, now_s: float) -> None:
         """Leases were given for this worker's claim: own tickets go, the others' work is on its way."""
@@ -311,9 +314,8 @@ class Pool:
     def full_refusal(self, outcome: Outcome, now_s: float) -> Refusal:
         """Why a request is not served now, and when to come back."""
         wait_s = self.wait_s()
-        usable = len(self.fleet.usable(now_s))
         tickets = max(self.outlook.queue.tickets, self.room.count)
-        why = f"{tickets} requests wait for {self.ready} ready replicas ({usable} answering)"
+        why = f"{tickets} requests wait for {self.ready} ready replicas ({len(self.fleet.usable(now_s))} answering)"
         detail = f"pool {self.settings.name}: {why}; the estimated wait is {wait_s:.1f} s"
         return Refusal(outcome, detail, retry_after_s=min(wait_s, MOST_RETRY_S))
 
@@ -333,8 +335,7 @@ class Pool:
         passed, over = self.rivals.judge(self.fleet.loads, waiting_age_s=age_s, budget_s=budget_s, now_s=now_s)
         self.stats.out_of_order += passed
         self.stats.over_dispatches += over
-        self.outlook.queue, self.outlook.read_at_s = view.queue, view.read_at_s
-        self.outlook.starting = self.fleet.starting
+        self.outlook.hear(view, self.fleet.starting)
         self.waiting_elsewhere = max(0, view.queue.tickets - self.room.queued(self.outbox.known, view.queue.leases))
         self.solo.share = 1.0 / max(1, len(view.reports))
         self.measured_cold_start_s = view.decision.cold_start_s if view.decision is not None else None

@@ -54,8 +54,8 @@ class WaitingRoom(Generic[T]):
         return list(self._seats.values())
 
     @property
-    def tickets(self) -> set[str]:
-        return set(self._seats)
+    def tickets(self) -> Set[TicketId]:
+        return self._seats.keys()
 
     def seat_of(self, ticket: TicketId) -> Seat[T] | None:
         return self._seats.get(ticket)
