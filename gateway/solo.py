@@ -27,13 +27,19 @@ class Solo:
 
     def allows(self, ticket: Ticket, flying: Mapping[str, float], now_s: float) -> bool:
         """Whether the ticket's tenant is within its limits. `flying`: GPU-seconds in flight here, by tenant."""
-        if ticket.prefill_pace is not None and self._level(ticket, now_s) < 0.0:
+        if self.paced_s(ticket, now_s) > 0.0:
             return False
         if ticket.concurrent_gpu_s is None:
             return True
         flying_gpu_s = flying.get(ticket.tenant, 0.0)
         # A ticket above the limit runs alone.
         return flying_gpu_s <= 0.0 or flying_gpu_s + ticket.gpu_s <= ticket.concurrent_gpu_s * self.share
+
+    def paced_s(self, ticket: Ticket, now_s: float) -> float:
+        """How long the ticket's tenant is held by its prefill pace from now on; 0 when it is not."""
+        if ticket.prefill_pace is None:
+            return 0.0
+        return max(0.0, -self._level(ticket, now_s) / (ticket.prefill_pace * self.share))
 
     def sent(self, ticket: Ticket, now_s: float) -> None:
         """A ticket was sent: its prefill is taken from its tenant's bucket, which may go into debt."""

@@ -13,6 +13,7 @@ from estimator.length import LengthModel
 from estimator.price import Weight
 from gateway.ledger import Flight, ReplicaLedger
 from gateway.pick import pick
+from gateway.solo import Solo
 
 _OWNER = WorkerId("simulated")
 
@@ -26,25 +27,6 @@ class _Open:
     ticket: Ticket
     replica: str = ""
     flight: Flight | None = None
-
-
-class _Pace:
-    """A bucket of prefill seconds that fills at the pace, holds one second's worth and may go into debt."""
-
-    def __init__(self, pace: float) -> None:
-        self.pace = pace
-        self._level_s = pace
-        self._at_s = 0.0
-
-    def ready_at_s(self, now_s: float) -> float:
-        """When the next request may start; `now_s` or earlier if it may now."""
-        return now_s - self._filled(now_s) / self.pace
-
-    def spend(self, prefill_s: float, now_s: float) -> None:
-        self._level_s, self._at_s = self._filled(now_s) - prefill_s, now_s
-
-    def _filled(self, now_s: float) -> float:
-        return min(self.pace, self._level_s + self.pace * (now_s - self._at_s))
 
 
 class Dispatcher:
@@ -68,11 +50,7 @@ class Dispatcher:
         self._lengths = LengthModel()
         self._open: dict[str, _Open] = {}
         self._overdue: list[tuple[float, TicketId]] = []
-        self._paces = {
-            tenant: _Pace(rules.prefill_pace)
-            for tenant, rules in setup.tenants.items()
-            if rules.prefill_pace is not None
-        }
+        self._solo = Solo()
         self._held: set[str] = set()
         """Tenants at their pace; each is to be woken."""
 
@@ -89,6 +67,7 @@ class Dispatcher:
             prefill_s=weight.prefill_s,
             prefill_tokens=weight.input_tokens,
             kv_tokens=weight.kv_tokens,
+            prefill_pace=rules.prefill_pace,
         )
         self._open[job.id] = _Open(job, weight, ticket)
         self._queue.add(ticket, now_s)
@@ -98,9 +77,8 @@ class Dispatcher:
     def dispatch(self, now_s: float) -> None:
         """Send what goes next as long as a replica has room for it."""
         while (ticket := self._head()) is not None:
-            pace = self._paces.get(ticket.tenant)
-            if pace is not None and (ready_at_s := pace.ready_at_s(now_s)) > now_s:
-                self._hold(ticket.tenant, ready_at_s)
+            if (paced_s := self._solo.paced_s(ticket, now_s)) > 0.0:
+                self._hold(ticket.tenant, now_s + paced_s)
                 continue
             contested = self._queue.contested(self._queue.band_of(ticket.id))
             waiting = self._open[ticket.id]
@@ -109,8 +87,7 @@ class Dispatcher:
             if chosen is None:
                 return
             self._queue.take(ticket.id)
-            if pace is not None:
-                pace.spend(ticket.prefill_s, now_s)
+            self._solo.sent(ticket, now_s)
             waiting.replica = chosen.replica
             ledger = self._ledgers[chosen.replica]
             waiting.flight = ledger.start(waiting.weight, now_s=now_s, ahead_s=chosen.ahead_s, silent=False)
