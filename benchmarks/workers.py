@@ -9,19 +9,16 @@ import asyncio
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from backlog.child import spawn_blocking, stop_blocking
-from benchmarks.processes import BenchmarkFailed, free_port
-from weighbridge.wiring import command_line
+from benchmarks.processes import BenchmarkFailed
+from weighbridge.demo.fleet import running_up
 
 WORKERS, REPLICAS = 4, 3
 PUBLISH_S = 0.05
@@ -56,7 +53,7 @@ class Outcome:
         return self.over_dispatches / (self.seconds / PUBLISH_S)
 
 
-def config(port: int, admin_port: int) -> dict[str, Any]:
+def config() -> dict[str, Any]:
     """A fleet that the load keeps busy."""
     return {
         "pools": {
@@ -68,12 +65,11 @@ def config(port: int, admin_port: int) -> dict[str, Any]:
             }
         },
         "tenants": {name: {"keys": [f"sk-{name}"], "weight": weight} for name, weight in TENANTS.items()},
-        "gateway": {"port": port, "admin_port": admin_port, "workers": WORKERS, "publish_s": PUBLISH_S},
+        "gateway": {"workers": WORKERS, "publish_s": PUBLISH_S},
     }
 
 
-async def measure(port: int, admin_port: int, seconds: float) -> Outcome:
-    url, admin = f"http://127.0.0.1:{port}/v1/chat/completions", f"http://127.0.0.1:{admin_port}"
+async def measure(url: str, admin: str, seconds: float) -> Outcome:
     answered = failed = 0
     # A connection per request: the kernel spreads them over the workers.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
@@ -92,7 +88,7 @@ async def measure(port: int, admin_port: int, seconds: float) -> Outcome:
                     "messages": [{"role": "user", "content": "word " * rng.choice((100, 800, 2500))}],
                 }
                 headers = {"authorization": f"Bearer sk-{tenant}"}
-                async with session.post(url, json=body, headers=headers) as response:
+                async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as response:
                     await response.read()
                     answered += response.status == 200
                     failed += response.status != 200
@@ -178,20 +174,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args(argv)
-    port, admin_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="weighbridge-workers-") as folder:
-        path, log = Path(folder, "config.yaml"), Path(folder, "up.log")
-        path.write_text(json.dumps(config(port, admin_port)))
-        with log.open("wb") as output:
-            command = command_line("up", "--config", str(path), "--run-dir", str(Path(folder, "run")))
-            child = spawn_blocking(command, stdout=output, stderr=output)
+    with running_up(config(), key="sk-one") as fleet:
         try:
-            outcome = asyncio.run(measure(port, admin_port, args.seconds))
+            outcome = asyncio.run(measure(fleet.url, fleet.admin_url, args.seconds))
         except (BenchmarkFailed, aiohttp.ClientError) as error:
-            print(f"benchmark failed: {error}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+            print(f"benchmark failed: {error}\n{fleet.log_tail()}", file=sys.stderr)
             return 1
-        finally:
-            stop_blocking(child, grace_s=10.0)
     print(report(outcome))
     print(json.dumps(asdict(outcome)))
     return 0

@@ -4,10 +4,11 @@ import asyncio
 import random
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,12 +38,19 @@ class Fleet:
 
 @contextmanager
 def running_fleet(settings: DemoSettings) -> Iterator[Fleet]:
+    """The demo's fleet, with a key of its own."""
+    key = f"sk-demo-{random.SystemRandom().getrandbits(64):016x}"
+    with running_up(demo_config(key, settings), key=key) as fleet:
+        yield fleet
+
+
+@contextmanager
+def running_up(configuration: Mapping[str, Any], *, key: str) -> Iterator[Fleet]:
     """`weighbridge up` until the block ends. Its files live in a private folder that goes with it."""
     port, admin_port = _free_ports()
-    key = f"sk-demo-{random.SystemRandom().getrandbits(64):016x}"
     with tempfile.TemporaryDirectory(prefix="weighbridge-demo-") as folder:
         config, log = Path(folder, "config.yaml"), Path(folder, "up.log")
-        config.write_text(yaml.safe_dump(demo_config(key, settings)))
+        config.write_text(yaml.safe_dump(dict(configuration)))
         options = ("--port", str(port), "--admin-port", str(admin_port), "--run-dir", str(Path(folder, "run")))
         with log.open("wb") as output:
             child = spawn_blocking(command_line("up", "--config", str(config), *options), stdout=output, stderr=output)
