@@ -28,8 +28,8 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from backlog.records import TicketId
-from backlog.ticket import BANDS, DEFAULT_PRIORITY, Ticket
+from backlog.records import BANDS, TicketId
+from backlog.ticket import DEFAULT_PRIORITY, Ticket
 
 PATIENCE = 10.0
 """Seconds that a ticket yields to one which is a GPU-second shorter (`c` in the policy study)."""

@@ -7,7 +7,6 @@ in Redis says in which order, and a lease is the permission.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from backlog.records import BANDS as BANDS
 from backlog.records import ReplicaName, TicketId, WorkerId
 
 DEFAULT_PRIORITY = 3

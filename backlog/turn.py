@@ -14,6 +14,7 @@ from backlog import codec, keys
 from backlog.connection import Call
 from backlog.order import AHEAD_S, LEAD_S, PATIENCE, Order
 from backlog.records import (
+    BANDS,
     Claimed,
     Lease,
     PoolName,
@@ -24,8 +25,8 @@ from backlog.records import (
     TicketId,
     WorkerReport,
 )
-from backlog.scripts import script
-from backlog.ticket import BANDS, Charges, Offer, Pending
+from backlog.scripts import Script, script
+from backlog.ticket import Charges, Offer, Pending
 
 MAX_WORKERS = 1024
 """Most reports in one view, freshest first: it bounds how long one script can hold Redis."""
@@ -107,7 +108,10 @@ class PoolScripts:
     def __init__(self, name: PoolName, *, prefix: str, heartbeat_s: float, order: Order = Order.FAIR) -> None:
         self.name = name
         self._keys = keys.pool_keys(prefix, name)
-        self._prefix = prefix
+        self._report_stem = keys.worker_key_stem(prefix, name)
+        self._replicas_key = keys.replicas_key(prefix, name)
+        self._decision_key = keys.decision_key(prefix, name)
+        self._leased_key = keys.leased_key(prefix, name)
         self._order = order
         self._common: list[str | int | float | bytes] = [
             order.value, round(heartbeat_s * 1000), round(keys.QUEUE_TTL_S * 1000), BANDS, AHEAD_S, LEAD_S,
@@ -160,13 +164,12 @@ class PoolScripts:
         Raises `codec.CorruptRecord`.
         """
         now_us, replicas, decision, reports, now_v, since_us, lines, leases, claimed = answer
-        replicas_key, decision_key = self._keys[2], self._keys[3]
         return PoolView(
             pool=self.name,
             read_at_s=now_us / 1e6,
-            reports=tuple(codec.seen_reports(keys.worker_key_stem(self._prefix, self.name), reports)),
-            replicas=codec.decode_replicas(replicas_key, replicas) if replicas is not None else None,
-            decision=codec.decode_decision(decision_key, decision) if decision is not None else None,
+            reports=tuple(codec.seen_reports(self._report_stem, reports)),
+            replicas=codec.decode_replicas(self._replicas_key, replicas) if replicas is not None else None,
+            decision=codec.decode_decision(self._decision_key, decision) if decision is not None else None,
             queue=QueueView(
                 now_v=tuple(float(one) for one in now_v),
                 waiting_age_s=None if since_us is None else max(0.0, (now_us - int(since_us)) / 1e6),
@@ -201,9 +204,9 @@ class PoolScripts:
         try:
             return _lease_decoder.decode(raw)
         except msgspec.DecodeError as error:
-            raise codec.CorruptRecord(keys.leased_key(self._prefix, self.name), str(error)) from error
+            raise codec.CorruptRecord(self._leased_key, str(error)) from error
 
-    def _call(self, run: Any, *args: str | int | float | bytes) -> Call:
+    def _call(self, run: Script, *args: str | int | float | bytes) -> Call:
         return Call(run, self._keys, [*self._common, *args])
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from backlog.ticket import BANDS
+from backlog.records import BANDS
 from gateway.outcome import Outcome, Refusal
 from gateway.relay import HOP_BY_HOP, OURS, connection_options
 from gateway.settings import Limits

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from backlog.order import Order
-from backlog.ticket import BANDS, DEFAULT_PRIORITY
+from backlog.records import BANDS
+from backlog.ticket import DEFAULT_PRIORITY
 from estimator.accelerator import ACCELERATORS, find_accelerator
 from estimator.architecture import Architecture, architecture_from_config
 from estimator.models import MODELS, find_model

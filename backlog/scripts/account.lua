@@ -14,10 +14,6 @@ local day, month, day_left_us, month_left_us = calendar(now_us)
 local charged = 11 + (1 + #FIELDS) * usages
 local asked = charged + 4 * charges
 
-local function exact(value)
-  return string.format('%.17g', value)
-end
-
 -- A bucket that is not there is full, so it may go once it would be.
 local function level_of(tenant, per_minute)
   local kept = redis.call('HMGET', BUCKET .. tenant, 'level', 'at')

@@ -9,11 +9,6 @@ local HEARTBEAT_MS, TTL_MS = ARGV[2], ARGV[3]
 local BANDS, AHEAD_S, LEAD_S = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local FIRST_ARGUMENT = 7
 
--- Numbers as text without loss; `text` of clock.lua is for whole ones.
-local function exact(number)
-  return string.format('%.17g', number)
-end
-
 local function keep(key)
   redis.call('PEXPIRE', key, TTL_MS)
 end

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from backlog.order import BANDS, Order, Queue
-from backlog.records import ReplicaName, TicketId, WorkerId
+from backlog.order import Order, Queue
+from backlog.records import BANDS, ReplicaName, TicketId, WorkerId
 from backlog.ticket import Charges, Offer, Pending, Ticket
 from backlog.turn import Claim
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backlog.order import LEAD_S, PATIENCE, Order, Queue, key_s
-from backlog.records import TicketId, WorkerId
-from backlog.ticket import BANDS, DEFAULT_PRIORITY, Ticket
+from backlog.records import BANDS, TicketId, WorkerId
+from backlog.ticket import DEFAULT_PRIORITY, Ticket
 
 
 def ticket(
