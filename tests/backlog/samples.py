@@ -10,9 +10,11 @@ from backlog.records import (
     ReplicaShare,
     ReplicaState,
     StepRecord,
+    TicketId,
     WorkerId,
     WorkerReport,
 )
+from backlog.ticket import Ticket
 
 POOL = PoolName("chat")
 ROOT = "{chat}"
@@ -22,6 +24,18 @@ def worker_report(worker: str = "w1", *, arrived: int = 0) -> WorkerReport:
     share = ReplicaShare(in_flight=2, prefill_s=0.25, prefill_tokens=900, kv_tokens=2400, remaining_gpu_s=1.5)
     return WorkerReport(
         worker=WorkerId(worker), started_at_s=100.0, arrived=arrived, running={ReplicaName("r0"): share}
+    )
+
+
+def ticket(name: str, *, owner: str = "w1", tenant: str = "a", gpu_s: float = 1.0) -> Ticket:
+    return Ticket(
+        id=TicketId(name),
+        owner=WorkerId(owner),
+        tenant=tenant,
+        gpu_s=gpu_s,
+        prefill_s=gpu_s / 2,
+        prefill_tokens=100,
+        kv_tokens=100,
     )
 
 

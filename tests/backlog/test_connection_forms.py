@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from backlog.connection import BacklogUnavailable
-from backlog.records import PoolName, TicketId, WorkerId
+from backlog.records import PoolName, WorkerId
 from backlog.store import Backlog, connect
-from backlog.ticket import Pending, Ticket
+from backlog.ticket import Pending
 from backlog.turn import Turn
-from tests.backlog.samples import worker_report
+from tests.backlog.samples import ticket, worker_report
 from tests.backlog.waiting import LIMIT_S
 from tests.redis_servers import (
     cluster_url,
@@ -28,16 +28,7 @@ ONE, OTHER = PoolName("chat"), PoolName("code")
 async def waits(backlog: Backlog, pool: PoolName, worker: str) -> list[str]:
     """Enqueue a ticket, and name the tenants that wait."""
     owner = WorkerId(worker)
-    ticket = Ticket(
-        id=TicketId(f"{worker}:1"),
-        owner=owner,
-        tenant=f"of {worker}",
-        gpu_s=1.0,
-        prefill_s=0.5,
-        prefill_tokens=10,
-        kv_tokens=20,
-    )
-    pending = Pending(ticket=ticket, waited_s=0.0, bound_s=30.0)
+    pending = Pending(ticket=ticket(f"{worker}:1", owner=worker, tenant=f"of {worker}"), waited_s=0.0, bound_s=30.0)
     reply = await backlog.turn(pool, owner, Turn(report=worker_report(worker), enqueue=[pending], look=True))
     assert reply.view is not None
     return [line.tenant for line in reply.view.queue.lines]

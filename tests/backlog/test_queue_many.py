@@ -2,9 +2,9 @@
 
 from backlog.records import PoolName, ReplicaName, TicketId, WorkerId
 from backlog.store import Backlog
-from backlog.ticket import Offer, Pending, Ticket
+from backlog.ticket import Offer, Pending
 from backlog.turn import Claim, Turn
-from tests.backlog.samples import POOL, worker_report
+from tests.backlog.samples import POOL, ticket, worker_report
 
 ME = WorkerId("w1")
 TICKETS, BATCH = 10_000, 500
@@ -12,16 +12,8 @@ TICKETS, BATCH = 10_000, 500
 
 def pending(number: int) -> Pending:
     """The older, the lower its number; every one of ten tenants has as many."""
-    ticket = Ticket(
-        id=TicketId(f"t{number:05}"),
-        owner=ME,
-        tenant=f"tenant{number % 10}",
-        gpu_s=1.0,
-        prefill_s=0.1,
-        prefill_tokens=100,
-        kv_tokens=100,
-    )
-    return Pending(ticket=ticket, waited_s=float(TICKETS - number), bound_s=1e6)
+    one = ticket(f"t{number:05}", owner=ME, tenant=f"tenant{number % 10}")
+    return Pending(ticket=one, waited_s=float(TICKETS - number), bound_s=1e6)
 
 
 async def test_ten_thousand_tickets(backlog: Backlog) -> None:
