@@ -147,28 +147,31 @@ class Queue:
 
     def head(self, skip: Set[str] = frozenset()) -> Ticket | None:
         """The ticket that goes next; tenants in `skip` are at a limit of their own."""
-        for band in reversed(self.bands):
-            if any(tenant not in skip for tenant in band.lines) if skip else band.lines:
-                waiting = (tenant for tenant in self._competing(band) if tenant not in skip)
-                tenant = min(waiting, key=lambda name: (self._rank(band, name), name))
-                return self._places[self._line(band, tenant)[0][1]].ticket
-        return None
+        top = self._top(skip)
+        if top is None:
+            return None
+        band = self.bands[top]
+        waiting = (tenant for tenant in self._competing(band) if tenant not in skip)
+        tenant = min(waiting, key=lambda name: (self._rank(band, name), name))
+        return self._places[self._line(band, tenant)[0][1]].ticket
 
     def contested(self, band: int) -> bool:
         """Whether tenants compete in a band."""
         return self.order is Order.FAIR and len(self._competing(self.bands[band])) > 1
 
-    def band_of(self, ticket: TicketId) -> int:
-        """The band in which a ticket competes now."""
+    def band_of(self, ticket: TicketId, skip: Set[str] = frozenset()) -> int:
+        """The band in which a ticket competes now, while tenants in `skip` are at a limit of their own."""
         place = self._places[ticket]
-        if not place.overdue:
-            return place.ticket.priority
-        return max(number for number, band in enumerate(self.bands) if band.lines)
+        top = self._top(skip) if place.overdue else None
+        return place.ticket.priority if top is None else top
 
-    def take(self, ticket: TicketId) -> Ticket:
-        """Dispatch a ticket: it leaves, its tenant is charged where it competed, virtual time moves to its start."""
+    def take(self, ticket: TicketId, skip: Set[str] = frozenset()) -> Ticket:
+        """Dispatch a ticket: it leaves, its tenant is charged where it competed, virtual time moves to its start.
+
+        `skip` is what `head` was given: an overdue ticket is charged in the band where it won.
+        """
         taken = self._places[ticket].ticket
-        band = self.bands[self.band_of(ticket)]
+        band = self.bands[self.band_of(ticket, skip)]
         start_v = band.finish_of(taken.tenant)
         self.remove(ticket)
         band.now_v = max(band.now_v, start_v)
@@ -189,6 +192,14 @@ class Queue:
         else:
             account.now_v = max(account.now_v, charged_v - LEAD_S)
         account.finish_v[tenant] = charged_v
+
+    def _top(self, skip: Set[str]) -> int | None:
+        """The highest band where a tenant outside `skip` waits."""
+        for number in reversed(range(BANDS)):
+            lines = self.bands[number].lines
+            if any(tenant not in skip for tenant in lines) if skip else lines:
+                return number
+        return None
 
     def _competing(self, band: Band) -> Set[str]:
         return band.lines.keys() | self._overdue.keys() if self._overdue else band.lines.keys()

@@ -181,7 +181,7 @@ class Pool:
             chosen = self.choose(seat.weight, now_s, avoid=seat.guest.failed_on, salt=seat.guest.salt)
             if chosen is None:
                 return
-            self.room.queue.take(ticket.id)
+            self.room.queue.take(ticket.id, held)
             self.solo.sent(ticket, now_s)
             self.leave(seat, now_s, dispatched=True)
             seat.guest.dispatch(self.replicas[chosen.replica], chosen, now_s, leased=False)

@@ -80,13 +80,13 @@ class Dispatcher:
             if (paced_s := self._solo.paced_s(ticket, now_s)) > 0.0:
                 self._hold(ticket.tenant, now_s + paced_s)
                 continue
-            contested = self._queue.contested(self._queue.band_of(ticket.id))
+            contested = self._queue.contested(self._queue.band_of(ticket.id, self._held))
             waiting = self._open[ticket.id]
             rule = self._contested_rule if contested else self._rule
             chosen = pick(self._loads, waiting.weight, rule, now_s, salt=crc32(ticket.id.encode()))
             if chosen is None:
                 return
-            self._queue.take(ticket.id)
+            self._queue.take(ticket.id, self._held)
             self._solo.sent(ticket, now_s)
             waiting.replica = chosen.replica
             ledger = self._ledgers[chosen.replica]

@@ -149,7 +149,7 @@ class QueueModel:
                 return "room", skip, leases
             best = min(usable, key=lambda offer: offer.score_s(ticket))
             best.add(ticket)
-            self._take(ticket, band)
+            self.queue.take(ticket.id, skip)
             self.known[ticket.id].leased_in = band
             self._claim_for(best.replica, ticket.prefill_s, ticket.kv_tokens)
             leases.append((ticket.id, best.replica))
@@ -222,23 +222,9 @@ class QueueModel:
                 self.drop(ticket.id)
             elif not self._within_limit(ticket):
                 skip.add(ticket.tenant)
-            elif self.known[ticket.id].overdue:
-                bands = enumerate(self.queue.bands)
-                return ticket, max(number for number, band in bands if band.lines.keys() - skip)
             else:
-                return ticket, ticket.priority
+                return ticket, self.queue.band_of(ticket.id, skip)
         return None
-
-    def _take(self, ticket: Ticket, band: int) -> None:
-        """`Queue.take`, in a band below the highest one when all that wait there are at a limit of their own."""
-        if band == self.queue.band_of(ticket.id):
-            self.queue.take(ticket.id)
-            return
-        account = self.queue.bands[band]
-        start_v = account.finish_of(ticket.tenant)
-        self.queue.remove(ticket.id)
-        account.now_v = max(account.now_v, start_v)
-        account.finish_v[ticket.tenant] = start_v + ticket.gpu_s / ticket.tenant_weight
 
     def _within_limit(self, ticket: Ticket) -> bool:
         if ticket.concurrent_gpu_s is None:

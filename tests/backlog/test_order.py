@@ -269,6 +269,21 @@ def test_the_last_tickets_are_served_when_all_of_them_are_past_their_bound() -> 
     assert names(serve(queue)) == "a b"
 
 
+def test_a_ticket_past_its_bound_is_charged_in_the_band_where_it_won_when_all_above_are_at_a_limit() -> None:
+    held = {"high"}
+    queue = queue_of(
+        ticket("h", "high", priority=6), ticket("m", "other", priority=4), ticket("l", "low", 5.0, priority=1)
+    )
+    queue.promote(TicketId("l"))
+    assert queue.head(held) == ticket("l", "low", 5.0, priority=1)
+    assert queue.band_of(TicketId("l"), held) == 4
+    queue.take(TicketId("l"), held)
+    assert queue.bands[4].finish_of("low") == 5.0
+    assert queue.bands[6].finish_of("low") == 0.0
+    queue.promote(TicketId("h"))
+    assert queue.band_of(TicketId("h"), {"high", "other"}) == 6, "nobody competes, so it stays where it waits"
+
+
 @pytest.mark.parametrize("order", [Order.FCFS, Order.SHORTEST])
 def test_without_fairness_a_ticket_past_its_bound_goes_first_of_all(order: Order) -> None:
     queue = queue_of(ticket("a", "a", 0.1, priority=5), ticket("b", "b", 9.0, priority=2), order=order)
@@ -443,9 +458,10 @@ class Naive:
         competing = [entry for entry in competing if entry[2] or entry[0].tenant not in overdue]
         return [one for one, _, _ in sorted(competing, key=key)]
 
-    def take(self, name: str) -> None:
+    def take(self, name: str, skip: frozenset[str] = frozenset()) -> None:
         one, _, overdue = self.waiting[name]
-        band = max(other.priority for other, _, _ in self.waiting.values()) if overdue else one.priority
+        others = [other.priority for other, _, _ in self.waiting.values() if other.tenant not in skip]
+        band = max(others) if overdue else one.priority
         start = self.start(band, one.tenant)
         del self.waiting[name]
         self.now[band] = max(self.now[band], start)
@@ -502,8 +518,8 @@ def test_every_history_gives_what_sorting_everything_gives(
             head = queue.head(rest[0])  # type: ignore[arg-type]
             if head is not None:
                 assert head == naive.order_of(rest[0])[0]  # type: ignore[arg-type]
-                assert queue.take(head.id) == head
-                naive.take(head.id)
+                assert queue.take(head.id, rest[0]) == head  # type: ignore[arg-type]
+                naive.take(head.id, rest[0])  # type: ignore[arg-type]
         elif naive.waiting:
             name = sorted(naive.waiting)[rest[0] % len(naive.waiting)]  # type: ignore[operator]
             if kind == "promote":
