@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from estimator.price import Price, WeightSource
 from weighbridge.replay.record import Ending, RequestRecord
-from weighbridge.replay.report import Replayed, Slo
+from weighbridge.replay.report import Replayed, Report, Slo
 from weighbridge.replay.sender import SenderCounts
 from weighbridge.replay.status import StatusSample, read_status
 from weighbridge.replay.stream import StreamReader
@@ -134,6 +135,27 @@ def replayed(*records: RequestRecord, samples: tuple[StatusSample, ...] = (), **
         counts=SenderCounts(**counts),
         samples=samples,
     )
+
+
+def shown(report: Report) -> str:
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(table_of(report))
+    return console.export_text()
+
+
+def test_streams_that_were_opened_while_they_waited_are_counted_beside_the_waits_that_are_known() -> None:
+    early: dict[str, Any] = {"queue_ms": None, "outcome": None, "replica": None}
+    report = summarize(replayed(record(), record(1, **early), record(2, **early), record(3, **LOST)), Slo())
+    assert report.queue_s is not None
+    assert (report.queue_s.count, report.opened_early) == (2, 2)
+    assert "without 2 that waited" in shown(report)
+
+
+def test_other_endpoints_and_refusals_opened_no_stream_early() -> None:
+    elsewhere = record(queue_ms=None, outcome=None, replica=None, predicted_gpu_s=None)
+    report = summarize(replayed(elsewhere, record(1, **LOST | {"queue_ms": None})), Slo())
+    assert (report.queue_s, report.opened_early) == (None, 0)
+    assert "without" not in shown(report)
 
 
 def test_a_status_body_becomes_a_sample_and_what_is_absent_is_unknown() -> None:
@@ -268,11 +290,7 @@ def test_the_table_names_what_is_unknown_and_the_json_holds_everything(tmp_path:
     slo = Slo(ttft_s=0.6)
     bare = summarize(replayed(record(0, outcome=None, used_input_tokens=None), record(1, **LOST)), slo)
     full = summarize(replayed(record(0), samples=(sample(),), waited_for_connection=4), slo)
-    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
-    with console.file:
-        console.print(table_of(bare))
-        console.print(table_of(full))
-    text = console.export_text()
+    text = shown(bare) + shown(full)
     for expected in (
         "unknown used, unknown reserved",
         "503: no replica",

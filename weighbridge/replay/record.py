@@ -43,7 +43,7 @@ class RequestRecord:
     replica: str | None = None
     """`x-weighbridge-replica`."""
     queue_ms: float | None = None
-    """`x-weighbridge-queue-ms`."""
+    """`x-weighbridge-queue-ms`; not in the head of a stream that was opened while it waited."""
     predicted_gpu_s: float | None = None
     """`x-weighbridge-gpu-seconds`: the weight before the run."""
     used_input_tokens: int | None = None
@@ -57,6 +57,11 @@ class RequestRecord:
     def lateness_s(self) -> float:
         """How long after its scheduled instant the client sent the request."""
         return max(0.0, self.sent_at_s - self.scheduled_at_s)
+
+    @property
+    def opened_early(self) -> bool:
+        """Whether the gateway opened the stream while the request waited: it went on before the wait was known."""
+        return self.status == 200 and self.predicted_gpu_s is not None and self.queue_ms is None
 
     @property
     def ttft_s(self) -> float | None:

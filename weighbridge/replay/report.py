@@ -115,6 +115,8 @@ class Report:
     tpot_s: Percentiles | None
     e2e_s: Percentiles | None
     queue_s: Percentiles | None
+    opened_early: int
+    """Streams that the gateway opened while they waited: long waits, which are not in `queue_s`."""
     tokens: Tokens
     work: Work
     by_replica: Mapping[str, int]

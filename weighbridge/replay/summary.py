@@ -49,6 +49,7 @@ def summarize(replayed: Replayed, slo: Slo) -> Report:
         tpot_s=percentiles(record.tpot_s for record in records),
         e2e_s=percentiles(record.e2e_s for record in records),
         queue_s=percentiles(None if record.queue_ms is None else record.queue_ms / 1000 for record in records),
+        opened_early=sum(record.opened_early for record in records),
         tokens=_tokens(records),
         work=_work(records, pools),
         by_replica=_counted(record.replica for record in records if record.replica is not None),

@@ -43,6 +43,8 @@ def _latencies(report: Report) -> Iterator[Row]:
     yield "TPOT", _percentiles(report.tpot_s)
     yield "end to end", _percentiles(report.e2e_s)
     yield "queue wait", _percentiles(report.queue_s)
+    if report.opened_early:
+        yield "", f"without {report.opened_early} that waited so long that their streams were opened early"
 
 
 def _results(report: Report) -> Iterator[Row]:
