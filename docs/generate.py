@@ -38,7 +38,8 @@ HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads
 
 MEANINGS: Mapping[Outcome, str] = {
     Outcome.SERVED: "A replica answered with a status below 400, to the end.",
-    Outcome.REPLICA_REFUSED: "A replica answered 400 or above, other than 429, 500, 502, 503, 504; passed on as it is.",
+    Outcome.REPLICA_REFUSED: "A replica answered 400 or above, other than 429, 500, 502, 503, 504; passed on as it is, "
+    "or as an error event in a stream that was opened while it waited.",
     Outcome.BAD_REQUEST: "The body is not JSON or breaks a rule (`param` names it); too many pipelined requests.",
     Outcome.BAD_FRAMING: "Not HTTP/1.1, or its length can be read in two ways; the connection is closed.",
     Outcome.UNAUTHORIZED: "No key, or one that no tenant has.",
@@ -56,7 +57,8 @@ MEANINGS: Mapping[Outcome, str] = {
     Outcome.REPLICA_FAILED: "Failed on `limits.attempts` replicas before the first response byte.",
     Outcome.REPLICA_FULL: "Model servers said that they are full until the request's deadline.",
     Outcome.REPLICA_TIMEOUT: "No response byte within `limits.first_byte_s` of sending.",
-    Outcome.REPLICA_BROKE: "The replica stopped after the first byte: a stream gets an error event, a body is cut.",
+    Outcome.REPLICA_BROKE: "The replica stopped after the first byte: a stream gets an error event, a body is cut. "
+    "Or it answered with no events a stream that was opened while it waited, which gets an error event too.",
     Outcome.CLIENT_GONE: "The client closed the connection while it waited or was answered. Counted, never sent.",
     Outcome.GATEWAY_FAULT: "A bug in the gateway ended the request.",
 }
