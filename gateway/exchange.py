@@ -148,7 +148,7 @@ class Exchange:
         return True
 
     def _wait(self, now_s: float, *, first: bool) -> None:
-        self.seat = self.pool.enter(self, first=first)
+        self.seat = self.pool.enter(self, now_s, first=first)
         if self.seat.told is not None:
             self.reply.wait_estimate_s = self.seat.told.wait_s
         self.pool.pump(now_s)

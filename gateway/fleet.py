@@ -1,6 +1,6 @@
 """A pool's replicas in one worker: which there are, what runs on them, what they offer to whoever waits."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import structlog
 
@@ -53,13 +53,20 @@ class Fleet:
     def loads(self) -> dict[str, pick.Load]:
         return {name: replica.ledger.load for name, replica in self.replicas.items()}
 
-    def usable(self, now_s: float) -> list[pick.Load]:
-        """The loads of the replicas to which new work may be sent."""
-        return [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
+    def usable(self, now_s: float, *, avoid: Iterable[str] = ()) -> list[pick.Load]:
+        """The loads of the replicas to which new work may be sent; those to `avoid` only where there is no other."""
+        loads = [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
+        return [load for load in loads if load.name not in avoid] or loads if avoid else loads
 
     def has_room(self, rule: pick.PickRule, now_s: float) -> bool:
         """Whether some replica would take the smallest request."""
         return any(pick.has_room_for(load, 1, rule, now_s) for load in self.usable(now_s))
+
+    def until_room_gpu_s(self, kv_tokens: int, rule: pick.PickRule, now_s: float) -> float | None:
+        """GPU-seconds until the first replica has room for a request; `None` when no replica can be used."""
+        loads = self.usable(now_s)
+        each_gpu_s = (pick.until_room_gpu_s(load, kv_tokens, rule, now_s, gpus=self._gpus) for load in loads)
+        return min(each_gpu_s, default=None)
 
     def offers(self, rule: pick.PickRule, now_s: float) -> list[Offer]:
         """What a claim is made with. All usable replicas: those without room tell that a request can wait for them."""

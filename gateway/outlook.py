@@ -33,13 +33,15 @@ class Outlook:
         tenant: TenantSettings | None,
         priority: int,
         *,
+        until_room_gpu_s: float | None,
         unseen_gpu_s: float,
         ready: int,
         cold_start_s: float,
     ) -> wait.WaitEstimate | None:
         """For a request that arrives now, or without a tenant for one behind everybody; `None` without a replica.
 
-        `unseen_gpu_s` waits as well and is in no view yet.
+        `until_room_gpu_s` is what the first replica does before it has room for the request, and `None` when no replica
+        can be used; `unseen_gpu_s` waits as well and is in no view yet.
         """
         if tenant is None:
             ahead_gpu_s = self.queue.gpu_s
@@ -57,6 +59,7 @@ class Outlook:
             pending_s = wait.pending_ready_in_s(self.starting, cold_start_s, self.read_at_s)
         return wait.estimate(
             ahead_gpu_s + unseen_gpu_s,
+            until_room_gpu_s=until_room_gpu_s,
             gpus=self._gpus,
             ready=ready,
             pending_ready_in_s=pending_s,

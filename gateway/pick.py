@@ -85,6 +85,21 @@ def has_room_for(load: Load, kv_tokens: int, rule: PickRule, now_s: float) -> bo
     return ahead_s(load, now_s) <= rule.dispatch_prefill_s
 
 
+def until_room_gpu_s(load: Load, kv_tokens: int, rule: PickRule, now_s: float, *, gpus: int) -> float:
+    """GPU-seconds that a replica does before it has room for a request of this footprint; 0 when it has room now.
+
+    Prefill over the limit is done first. KV tokens are taken to come free in proportion to the work in flight, none of
+    which is done yet as far as is known: a replica with 1000 tokens too many of 50,000 and 10 GPU-seconds in flight has
+    room after 0.2. A request that is larger than the KV cache waits for all of it.
+    """
+    if has_room_for(load, kv_tokens, rule, now_s):
+        return 0.0
+    prefill_gpu_s = max(ahead_s(load, now_s) - rule.dispatch_prefill_s, 0.0) * gpus
+    excess_tokens = max(load.kv_tokens + kv_tokens - rule.kv_capacity_tokens, 0)
+    freed_ratio = min(excess_tokens / max(load.kv_tokens, 1), 1.0)
+    return max(prefill_gpu_s, freed_ratio * load.remaining_gpu_s)
+
+
 def interference_s(load: Load, rule: PickRule) -> float:
     """What the decodes on a replica cost a request, whatever it is."""
     step_kv_s = load.kv_tokens * rule.kv_read_s_per_token

@@ -100,10 +100,8 @@ class Pool:
 
     def choose(self, weight: Weight, now_s: float, *, avoid: Iterable[str], salt: int) -> pick.Pick | None:
         """The replica to use now, or `None` when none has room. `avoid` holds while another replica is usable."""
-        usable = self.fleet.usable(now_s)
-        fresh = [load for load in usable if load.name not in avoid] if avoid else usable
-        rule = self.rule if self.connected else self.solo.rule(self.rule)
-        return pick.pick(fresh or usable, weight, rule, now_s, salt=salt)
+        rule = self.solo.rule(self.rule, away=not self.connected)
+        return pick.pick(self.fleet.usable(now_s, avoid=avoid), weight, rule, now_s, salt=salt)
 
     def idle(self, tenant: TenantSettings) -> bool:
         """Whether a request may go past the queue: nobody waits, and no limit needs to be looked at."""
@@ -118,7 +116,7 @@ class Pool:
         most = self.settings.max_waiting
         return self.room.count >= (2 * most if self.connected else most)
 
-    def enter(self, guest: "Exchange", *, first: bool) -> Seat["Exchange"]:
+    def enter(self, guest: "Exchange", now_s: float, *, first: bool) -> Seat["Exchange"]:
         """Let a request wait; `pump` afterwards. `first`: it was sent before, and comes back."""
         self._numbers += 1
         tenant, weight = guest.payer, guest.weight
@@ -139,9 +137,8 @@ class Pool:
             prefill_pace=tenant.limits.prefill_pace,
         )
         deadline_at_s = guest.arrived_at_s + self.longest_wait_s
-        seat = Seat(
-            guest, ticket, weight, guest.arrived_at_s, deadline_at_s, told=self.estimate(tenant, guest.priority)
-        )
+        told = self.estimate(guest, now_s)
+        seat = Seat(guest, ticket, weight, guest.arrived_at_s, deadline_at_s, told=told)
         self.room.enter(seat)
         self.changed = True
         if self.connected:
@@ -296,24 +293,27 @@ class Pool:
         """How long a request that arrives now may wait. With no replica it is held through a cold start as well."""
         return self.settings.max_wait_s + (0.0 if self.ready else self.cold_start_s)
 
-    def estimate(self, tenant: TenantSettings | None, priority: int) -> WaitEstimate | None:
-        """How long a request that arrives now will wait; `None` when no replica is ready or starting."""
+    def estimate(self, guest: "Exchange | None", now_s: float) -> WaitEstimate | None:
+        """For a request that arrives now, or any behind everybody; `None` when none can be used or is starting."""
+        tenant, priority, kv_tokens = (guest.payer, guest.priority, guest.weight.kv_tokens) if guest else (None, 0, 1)
+        rule = self.solo.rule(self.rule, away=not self.connected)
         return self.outlook.estimate(
             tenant,
             priority,
+            until_room_gpu_s=self.fleet.until_room_gpu_s(kv_tokens, rule, now_s),
             unseen_gpu_s=self.outbox.enqueuing_gpu_s if self.connected else self.room.gpu_s,
             ready=self.ready,
             cold_start_s=self.cold_start_s,
         )
 
-    def wait_s(self) -> float:
+    def wait_s(self, now_s: float) -> float:
         """The wait estimate for a request behind everybody. With no replica on its way: a cold start."""
-        told = self.estimate(None, 0)
+        told = self.estimate(None, now_s)
         return self.cold_start_s if told is None else told.wait_s
 
     def full_refusal(self, outcome: Outcome, now_s: float) -> Refusal:
         """Why a request is not served now, and when to come back."""
-        wait_s = self.wait_s()
+        wait_s = self.wait_s(now_s)
         tickets = max(self.outlook.queue.tickets, self.room.count)
         why = f"{tickets} requests wait for {self.ready} ready replicas ({len(self.fleet.usable(now_s))} answering)"
         detail = f"pool {self.settings.name}: {why}; the estimated wait is {wait_s:.1f} s"
@@ -324,7 +324,7 @@ class Pool:
         if tenant not in self.held:
             return self.full_refusal(Outcome.WAIT_EXPIRED, now_s)
         detail = f"tenant {tenant} is at its limit of work in flight or of prefill pace in pool {self.settings.name}"
-        return Refusal(Outcome.RATE_LIMITED, detail, retry_after_s=min(self.wait_s(), MOST_RETRY_S))
+        return Refusal(Outcome.RATE_LIMITED, detail, retry_after_s=min(self.wait_s(now_s), MOST_RETRY_S))
 
     # The scaler's and the other workers' word
 

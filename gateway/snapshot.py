@@ -84,7 +84,7 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
         waiting=pool.room.count,
         waiting_gpu_s=max(pool.room.gpu_s, 0.0),
         oldest_waiting_age_s=None if oldest_at_s is None else now_s - oldest_at_s,
-        wait_estimate_s=pool.wait_s(),
+        wait_estimate_s=pool.wait_s(now_s),
         replicas=[
             ReplicaState(
                 name=name,

@@ -15,9 +15,9 @@ class Solo:
         self._levels: dict[str, tuple[float, float]] = {}
         """Tenant -> level of its bucket of prefill seconds, and when that was."""
 
-    def rule(self, rule: PickRule) -> PickRule:
-        """The pool's rule, for this worker's part of every replica."""
-        if self.share == 1.0:
+    def rule(self, rule: PickRule, *, away: bool) -> PickRule:
+        """The pool's rule, while Redis is `away` for this worker's part of every replica."""
+        if not away or self.share == 1.0:
             return rule
         return replace(
             rule,

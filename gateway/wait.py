@@ -1,8 +1,8 @@
 """How long a request that arrives now will wait: the work that goes before it, and how fast replicas drain it.
 
-`ahead_gpu_s` counts work, `wait_s` turns it into time, `DrainRate` learns by how much the time was wrong, and
-`record_wait` keeps the error in the statistics. An estimate knows nothing of what arrives later and goes first, nor of
-replicas that are added or removed later.
+`ahead_gpu_s` counts work, `wait_s` turns it into time, `estimate` does not let a request go before a replica has room,
+`DrainRate` learns by how much the time was wrong, and `record_wait` keeps the error in the statistics. An estimate
+knows nothing of what arrives later and goes first, nor of replicas that are added or removed later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -113,15 +113,31 @@ class WaitEstimate:
     rate: float
     """The drain rate that it was made with."""
     steady: bool
-    """All replicas in it were ready: its error is not that of a cold start."""
+    """Work that waits was ahead and all replicas were ready: its error is that of the drain rate."""
 
 
 def estimate(
-    ahead_gpu_s: float, *, gpus: int, ready: int, pending_ready_in_s: Sequence[float], rate: float
+    ahead_gpu_s: float,
+    *,
+    until_room_gpu_s: float | None,
+    gpus: int,
+    ready: int,
+    pending_ready_in_s: Sequence[float],
+    rate: float,
 ) -> WaitEstimate | None:
-    """`wait_s`, to be kept with the request until it leaves."""
-    found_s = wait_s(ahead_gpu_s, gpus=gpus, ready=ready, pending_ready_in_s=pending_ready_in_s, rate=rate)
-    return None if found_s is None else WaitEstimate(found_s, rate, steady=not pending_ready_in_s)
+    """`wait_s`, but not less than until a replica has room, to be kept with the request until it leaves.
+
+    `until_room_gpu_s` is what the first replica to have room does before that; without one that can be used (`None`) it
+    is the first to be ready. When there is none of these either, nothing is known.
+    """
+    drained_s = wait_s(ahead_gpu_s, gpus=gpus, ready=ready, pending_ready_in_s=pending_ready_in_s, rate=rate)
+    room_in_s = [*pending_ready_in_s]
+    if until_room_gpu_s is not None:
+        room_in_s.append(until_room_gpu_s / (gpus * rate))
+    if drained_s is None or not room_in_s:
+        return None
+    room_s = min(room_in_s)
+    return WaitEstimate(max(drained_s, room_s), rate, steady=not pending_ready_in_s and drained_s >= room_s)
 
 
 class DrainRate:

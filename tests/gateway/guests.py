@@ -49,7 +49,7 @@ class Guest:
         self.refusal = refusal
 
     def wait(self, *, first: bool = False) -> "Guest":
-        self.seat = self.pool.enter(self, first=first)  # type: ignore[arg-type]
+        self.seat = self.pool.enter(self, self.arrived_at_s, first=first)  # type: ignore[arg-type]
         return self
 
     @property

@@ -152,6 +152,16 @@ def test_without_replicas_there_is_no_room_and_an_empty_one_has_it() -> None:
     assert fleet(1).has_room(RULE, 0.0)
 
 
+def test_the_replica_that_has_room_first_counts_of_those_that_can_be_used() -> None:
+    one = fleet(3)
+    running = {f"r{n}": share(kv_tokens=100_000, remaining_gpu_s=gpu_s) for n, gpu_s in enumerate((1.0, 2.0, 4.0))}
+    hear(one, report(running=running))
+    one.replicas["r0"].breaker = failed(CLOSED, 100.0, unreachable=True)
+    assert one.until_room_gpu_s(50_000, RULE, 100.1) == 1.0
+    one.replicas["r1"].state = one.replicas["r2"].state = DRAINING
+    assert one.until_room_gpu_s(50_000, RULE, 100.1) is None
+
+
 @given(st.floats(0.0, 2.0), st.integers(1, 60), st.integers(0, 80_000), st.floats(0.0, 1.0), st.floats(0.0, 3.0))
 def test_an_offer_is_the_line_of_the_pick_score(
     prefill_s: float, in_flight: int, kv_tokens: int, own_prefill_s: float, later_s: float

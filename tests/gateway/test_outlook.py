@@ -21,7 +21,7 @@ def outlook(*lines, order: Order = Order.FAIR, gpus: int = 1, weights=None) -> O
 
 
 def wait_s(one: Outlook, payer=BLUE, priority: int = 3, **changes) -> float | None:  # type: ignore[no-untyped-def]
-    values = {"unseen_gpu_s": 0.0, "ready": 1, "cold_start_s": 60.0} | changes
+    values = {"until_room_gpu_s": 0.0, "unseen_gpu_s": 0.0, "ready": 1, "cold_start_s": 60.0} | changes
     told = one.estimate(payer, priority, **values)
     return None if told is None else told.wait_s
 
@@ -29,6 +29,19 @@ def wait_s(one: Outlook, payer=BLUE, priority: int = 3, **changes) -> float | No
 def test_nothing_ahead_is_no_wait_and_no_replica_is_an_unknown_one() -> None:
     assert wait_s(outlook()) == 0.0
     assert wait_s(outlook(), ready=0) is None
+
+
+def test_a_request_waits_until_a_replica_has_room_though_nothing_waits() -> None:
+    assert wait_s(outlook(gpus=2), until_room_gpu_s=6.0, ready=5) == 3.0
+    assert wait_s(outlook(line(4, 12.0)), None, until_room_gpu_s=6.0) == 12.0, "it comes free while they are drained"
+    assert wait_s(outlook(line(4, 12.0)), None, until_room_gpu_s=None) is None, "no ready replica can be used"
+
+
+@pytest.mark.parametrize(("until_room_gpu_s", "expected_s"), [(6.0, 6.0), (60.0, 40.0), (None, 40.0)])
+def test_a_replica_on_its_way_may_be_the_first_with_room(until_room_gpu_s: float | None, expected_s: float) -> None:
+    one = outlook()
+    one.starting, one.read_at_s = (record("r1", ReplicaState.STARTING),), 25.0
+    assert wait_s(one, until_room_gpu_s=until_room_gpu_s) == expected_s
 
 
 @pytest.mark.parametrize(("ready", "gpus", "expected_s"), [(1, 1, 12.0), (3, 1, 4.0), (3, 2, 2.0)])
@@ -79,7 +92,8 @@ def test_waits_that_are_longer_than_told_lengthen_the_next_estimates() -> None:
     one, stats = outlook(line(4, 12.0)), PoolStats()
     before_s = wait_s(one, None)
     for _ in range(20):
-        one.learn(stats, one.estimate(None, 0, unseen_gpu_s=0.0, ready=1, cold_start_s=60.0), 24.0, dispatched=True)
+        told = one.estimate(None, 0, until_room_gpu_s=0.0, unseen_gpu_s=0.0, ready=1, cold_start_s=60.0)
+        one.learn(stats, told, 24.0, dispatched=True)
     after_s = wait_s(one, None)
     assert before_s is not None
     assert after_s is not None

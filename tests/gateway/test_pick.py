@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from estimator.price import Weight
-from gateway.pick import Load, PickRule, ahead_s, crowd_s, has_room, interference_s, pick, score
+from gateway.pick import Load, PickRule, ahead_s, crowd_s, has_room, interference_s, pick, score, until_room_gpu_s
 from tests.gateway.builders import RULE, loads, several_loads, weight, weights
 
 NOW_S = 100.0
@@ -128,6 +128,40 @@ def test_a_request_larger_than_the_kv_cache_goes_to_an_empty_replica_only() -> N
     huge = weight(input_tokens=200_000)
     assert chosen([Load(name="idle"), Load(name="busy", in_flight=1)], huge) == "idle"
     assert chosen([Load(name="busy", in_flight=1)], huge) is None
+
+
+@pytest.mark.parametrize(
+    ("load", "kv_tokens", "expected_gpu_s"),
+    [
+        pytest.param(Load(name="r"), 200_000, 0.0, id="empty"),
+        pytest.param(Load(name="r", in_flight=1, kv_tokens=90_000, remaining_gpu_s=9.0), 10_000, 0.0, id="it fits"),
+        pytest.param(
+            Load(name="r", in_flight=1, kv_tokens=90_000, remaining_gpu_s=9.0), 11_000, 0.1, id="1000 too many"
+        ),
+        pytest.param(
+            Load(name="r", in_flight=1, kv_tokens=90_000, remaining_gpu_s=9.0), 300_000, 9.0, id="too large: all of it"
+        ),
+        pytest.param(Load(name="r", in_flight=1, remaining_gpu_s=9.0), 300_000, 9.0, id="no KV, and too large"),
+        pytest.param(
+            Load(name="r", in_flight=1, prefill_s=1.0, progressed_at_s=NOW_S, remaining_gpu_s=9.0), 1, 1.5,
+            id="prefill over its bound, on two GPUs",
+        ),
+        pytest.param(
+            Load(name="r", in_flight=1, prefill_s=1.0, progressed_at_s=NOW_S, kv_tokens=100_000, remaining_gpu_s=9.0),
+            50_000, 4.5, id="both: the longer one",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_done_before_there_is_room(load: Load, kv_tokens: int, expected_gpu_s: float) -> None:
+    assert until_room_gpu_s(load, kv_tokens, RULE, NOW_S, gpus=2) == pytest.approx(expected_gpu_s)
+
+
+@given(loads, weights)
+def test_nothing_is_done_before_there_is_room_only_where_there_is(load: Load, request: Weight) -> None:
+    load = replace(load, remaining_gpu_s=1.0)
+    found_gpu_s = until_room_gpu_s(load, request.kv_tokens, RULE, NOW_S, gpus=1)
+    assert found_gpu_s >= 0.0
+    assert (found_gpu_s == 0.0) is has_room(load, request, RULE, NOW_S)
 
 
 def test_no_replica_means_no_choice() -> None:

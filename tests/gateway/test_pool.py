@@ -204,10 +204,10 @@ def test_a_tick_evicts_what_waited_too_long_and_says_when_to_come_back() -> None
     one.tick(10.0)
     assert late.refusal is not None
     assert late.refusal.outcome is Outcome.WAIT_EXPIRED
-    assert late.refusal.retry_after_s == 4.0
+    assert late.refusal.retry_after_s == 39.75
     assert (patient.refusal, one.room.count) == (None, 1)
     assert late.refusal.detail == (
-        "pool chat: 1 requests wait for 1 ready replicas (1 answering); the estimated wait is 4.0 s"
+        "pool chat: 1 requests wait for 1 ready replicas (1 answering); the estimated wait is 39.8 s"
     )
 
 
@@ -264,14 +264,37 @@ def test_when_all_are_turned_away_nobody_waits() -> None:
 
 def test_waiting_estimates_use_what_is_known() -> None:
     one = pool(cold_start_s=45.0, connected=True)
-    assert one.wait_s() == 45.0
+    assert one.wait_s(0.0) == 45.0
     six = QueueView(lines=(line(gpu_s=6.0),))
     one.hear(view(replicas=(), decided=decision(cold_start_s=30.0), queue=six), 0.0)
-    assert one.wait_s() == 30.0
+    assert one.wait_s(0.0) == 30.0
     one.hear(view(replicas=(record(),), decided=None, queue=six), 0.0)
-    assert one.wait_s() == 6.0
+    assert one.wait_s(0.0) == 6.0
     Guest(one, weight=weight(1.0, 3.0)).wait()
-    assert one.wait_s() == 10.0
+    assert one.wait_s(0.0) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("connected", "told_s"), [pytest.param(True, 1.0, id="shared"), pytest.param(False, 8.5, id="its half")]
+)
+def test_where_nobody_waits_and_all_replicas_are_full_the_wait_is_until_one_has_room(
+    connected: bool, told_s: float
+) -> None:
+    one = pool(replicas=2, connected=True)
+    one.hear(view(report(ME), report(OTHER)), 0.0)
+    one.connected = connected
+    busy(one.replicas["r0"], prefill_s=50.0)
+    one.replicas["r1"].ledger.start(weight(0.0, 10.0, kv_tokens=100_000), now_s=0.0, ahead_s=0.0, silent=False)
+    guest = Guest(one, weight=weight(kv_tokens=10_000 if connected else 35_000)).wait()
+    assert guest.seat is not None
+    assert guest.seat.told is not None
+    assert guest.seat.told.wait_s == pytest.approx(told_s)
+
+
+def test_where_no_ready_replica_answers_the_wait_is_unknown() -> None:
+    one = pool(replicas=1, connected=True)
+    one.replicas["r0"].breaker = failed(CLOSED, 0.0, unreachable=True)
+    assert one.estimate(None, 0.1) is None
 
 
 def test_nobody_is_told_to_come_back_later_than_in_ten_minutes() -> None:

@@ -15,18 +15,18 @@ def solo(workers: int = 1) -> Solo:
 
 
 def test_alone_the_rule_is_that_of_the_pool() -> None:
-    assert solo().rule(RULE) is RULE
+    assert solo().rule(RULE, away=True) is RULE
 
 
 def test_one_of_four_uses_a_quarter() -> None:
-    rule = solo(4).rule(RULE)
+    rule = solo(4).rule(RULE, away=True)
     assert (rule.dispatch_prefill_s, rule.kv_capacity_tokens) == (0.0625, 25_000)
     assert (rule.externality, rule.prefill_chunk_tokens) == (RULE.externality, RULE.prefill_chunk_tokens)
 
 
 @given(st.integers(1, 200_000))
 def test_all_workers_together_use_no_more_than_there_is(workers: int) -> None:
-    rule = solo(workers).rule(RULE)
+    rule = solo(workers).rule(RULE, away=True)
     assert rule.kv_capacity_tokens >= 1
     assert rule.dispatch_prefill_s * workers == pytest.approx(RULE.dispatch_prefill_s)
     if workers <= RULE.kv_capacity_tokens:

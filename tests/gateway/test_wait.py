@@ -371,7 +371,9 @@ def test_estimates_are_right_once_the_drain_rate_is_learned() -> None:
         backlog = Backlog(Queue(Order.FAIR), dict.fromkeys(TENANTS, 0.2))
         for tenant in "abe" * 40:
             backlog.add(tenant, 3)
-        told = estimate(ahead(backlog.view(), "a"), gpus=2, ready=2, pending_ready_in_s=[], rate=drain.rate)
+        told = estimate(
+            ahead(backlog.view(), "a"), until_room_gpu_s=0.0, gpus=2, ready=2, pending_ready_in_s=[], rate=drain.rate
+        )
         assert told is not None
         actual_s = _start_of(backlog, backlog.add("a", 3), ready=2, pending=[], speed=2 * 0.4)
         record_wait(stats, drain, told, actual_s)
@@ -460,11 +462,21 @@ def test_a_wait_without_an_estimate_is_counted_apart(waited_s: float, counted: i
 @pytest.mark.parametrize(("pending", "learns"), [([], True), ([40.0], False)])
 def test_a_cold_start_in_the_estimate_does_not_teach_the_drain_rate(pending: list[float], learns: bool) -> None:
     stats, drain = PoolStats(), DrainRate()
-    told = estimate(10.0, gpus=1, ready=1, pending_ready_in_s=pending, rate=1.0)
+    told = estimate(10.0, until_room_gpu_s=0.0, gpus=1, ready=1, pending_ready_in_s=pending, rate=1.0)
     record_wait(stats, drain, told, 40.0)
     assert sum(stats.wait_error_ratio.counts) == 1
     assert (drain.rate < 1.0) is learns
 
 
+@pytest.mark.parametrize(("until_room_gpu_s", "learns"), [(10.0, True), (11.0, False)])
+def test_an_estimate_of_what_runs_does_not_teach_the_drain_rate(until_room_gpu_s: float, learns: bool) -> None:
+    stats, drain = PoolStats(), DrainRate()
+    told = estimate(10.0, until_room_gpu_s=until_room_gpu_s, gpus=1, ready=1, pending_ready_in_s=[], rate=1.0)
+    assert told is not None
+    assert told.wait_s == until_room_gpu_s
+    record_wait(stats, drain, told, 40.0)
+    assert (drain.rate < 1.0) is learns
+
+
 def test_there_is_no_estimate_without_a_replica_in_sight() -> None:
-    assert estimate(10.0, gpus=1, ready=0, pending_ready_in_s=[], rate=1.0) is None
+    assert estimate(10.0, until_room_gpu_s=0.0, gpus=1, ready=0, pending_ready_in_s=[], rate=1.0) is None
