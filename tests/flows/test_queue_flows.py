@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from backlog.order import LEAD_S, Order
-from backlog.records import ReplicaName, ReplicaRecord, ReplicaState
+from backlog.order import LEAD_S, Order, Queue
+from backlog.records import ReplicaName, ReplicaRecord, ReplicaState, TicketId
 from backlog.store import Backlog
 from tests.flows.conftest import StartGateway, Wire, until
 from tests.flows.queueing import ONE_SLOT, POOL, Slots, drain, occupy, send, tenant, tickets
@@ -153,3 +153,38 @@ async def test_a_tenant_pays_what_its_request_used_and_not_what_was_expected(
 
         await until(paid)
         slots.open()
+
+
+async def test_tenants_with_weights_are_served_in_exactly_the_order_of_the_pure_queue(
+    start_gateway: StartGateway, backlog: Backlog
+) -> None:
+    slots, expected = Slots(), Queue(Order.FAIR)
+    heavy = tenant("b", weight=3.0)
+    given = {"kv_capacity_tokens": ONE_SLOT, "tenants": [A, heavy]}
+    async with replica(slots.script) as one, start_gateway([one.url], **given) as gateway:
+        wires = [await occupy(slots, gateway)]
+        named: dict[TicketId, str] = {}
+        for number in range(16):
+            name = f"{'ab'[number % 2]}{number // 2}"
+            wires.append(await send(gateway, name, tenant=name[0]))
+            await tickets(backlog, number + 1)
+            (waiting,) = [seat.ticket for seat in gateway.pool.room.seats if seat.ticket.id not in named]
+            named[waiting.id] = name
+            expected.add(waiting, float(number))
+        ((gpu_s, priority),) = {(waiting.gpu_s, waiting.priority) for waiting in expected}
+        # Each one ends, and is charged by what it used, before the next one goes. The first is the one that ran.
+        price = gateway.pool.price
+        used_gpu_s = price.gpus * price.prefill_s(input_tokens=7, cached_tokens=0)
+        used_gpu_s += price.gpus * price.decode_s(input_tokens=7, output_tokens=2)
+        expected.charge("a", A.weight, gpu_s, priority)
+        expected.charge("a", A.weight, used_gpu_s - gpu_s, priority)
+        order = []
+        while (head := expected.head()) is not None:
+            taken = expected.take(head.id)
+            expected.charge(taken.tenant, taken.tenant_weight, used_gpu_s - gpu_s, priority)
+            order.append(named[taken.id])
+        assert await drain(slots, len(order)) == order
+        slots.open()
+        assert await statuses(wires) == [200] * 17
+    # A fourth of the GPU-seconds is a's as long as both wait; the first of b's turns makes up for the blocker.
+    assert [name[0] for name in order[:10]].count("a") == 2
