@@ -74,8 +74,11 @@ class Outbox:
         before_s, before_tokens = self._replicas.get(name, (0.0, 0))
         self._replicas[name] = (before_s + prefill_s, before_tokens + kv_tokens)
 
-    def write(self, now_s: float) -> Letter:
-        """Everything that is here. Must be followed by `answered` or `lost`."""
+    def write(self, now_s: float, *, report: bool = True) -> Letter:
+        """Everything that is here. Must be followed by `answered` or `lost`.
+
+        Without a `report` in the same turn leases do not end: their work would be known to nobody until the next one.
+        """
         if self._unanswered is None and (self._tenants or self._replicas):
             self._number += 1
             self._unanswered = Charges(number=self._number, tenants=self._tenants, replicas=self._replicas)
@@ -85,11 +88,11 @@ class Outbox:
                 Pending(ticket=ticket, waited_s=max(now_s - arrived_at_s, 0.0), bound_s=bound_s)
                 for ticket, arrived_at_s, bound_s in self._enqueue.values()
             ],
-            start=self._start,
+            start=self._start if report else [],
             evict=self._evict,
             charges=self._unanswered,
         )
-        self._enqueue, self._start, self._evict = {}, [], []
+        self._enqueue, self._start, self._evict = {}, [] if report else self._start, []
         self._sent = letter
         return letter
 

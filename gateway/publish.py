@@ -5,12 +5,12 @@ itself, says so once, and tells Redis everything anew when it is back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
 
-from backlog.records import TicketId
+from backlog.records import Lease, TicketId
 from backlog.store import Backlog, BacklogUnavailable
 from backlog.turn import Reply, Turn
 from gateway.pool import Pool
@@ -111,7 +111,7 @@ class Publisher:
     async def _talk(self, now_s: float, *, report: bool) -> None:
         pool = self._pool
         # Cleared before the turn is made: a change during the round trip goes into the next one.
-        letter = pool.outbox.write(now_s)
+        letter = pool.outbox.write(now_s, report=report)
         known = len(pool.outbox.known)
         if report:
             pool.changed = pool.report_now = False
@@ -141,6 +141,7 @@ class Publisher:
             pool.fleet.claimed(replica, prefill_s, kv_tokens)
         # The view is the state after the claim, so the claim's consequences come first.
         if reply.claims is not None:
+            self._drop_ghosts(reply.claims.leases)
             pool.claimed(reply.claims, now_s)
         if reply.view is not None:
             self._published_at_s = self.heard_at_s = now_s
@@ -160,6 +161,16 @@ class Publisher:
             self._missing_since_s = None
             _log.warning("redis has lost tickets, telling it everything anew", pool=self._name)
             self._pool.connected = False
+
+    def _drop_ghosts(self, leases: Iterable[Lease]) -> None:
+        """A Redis that failed over leases tickets that have left, again and again, until it is told that they have.
+
+        As many of them as of tickets that it has lost would hide both from `_check`.
+        """
+        pool = self._pool
+        for lease in leases:
+            if lease.owner == pool.worker and pool.room.seat_of(lease.ticket) is None:
+                pool.outbox.withdraw(lease.ticket)
 
     def _lose(self, cause: str) -> None:
         now_s = self._clock()
@@ -188,7 +199,9 @@ class Publisher:
         pool, now_s = self._pool, self._clock()
         kind = message[:1]
         if kind == b"L":
-            pool.granted(self._backlog.lease_from_mail(self._name, message), now_s)
+            lease = self._backlog.lease_from_mail(self._name, message)
+            self._drop_ghosts([lease])
+            pool.granted(lease, now_s)
         elif kind == b"E":
             pool.turned_away(TicketId(message[1:].decode()), now_s)
         else:

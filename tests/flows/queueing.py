@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from backlog.records import PoolName, PoolView
-from backlog.store import Backlog
+from backlog.store import Backlog, connect
 from gateway.settings import TenantSettings
 from tests.flows.conftest import Gateway, Wire, post, until
 from tests.flows.scripted import BODY, Call, json_response
+from tests.redis_servers import Hop
 
 POOL = PoolName("p")
 ONE_SLOT = 1
@@ -72,6 +75,57 @@ async def tickets(backlog: Backlog, count: int) -> PoolView:
     found = await until(view)
     assert isinstance(found, PoolView)
     return found
+
+
+@asynccontextmanager
+async def look_at(url: str, prefix: str) -> AsyncIterator[Backlog]:
+    """A backlog beside those of the gateways."""
+    backlog = connect(url, prefix=prefix)
+    try:
+        yield backlog
+    finally:
+        await backlog.close()
+
+
+async def emptied(backlog: Backlog) -> None:
+    """Wait until the queue in Redis holds nothing: no ticket, no line, no lease."""
+
+    async def empty() -> bool:
+        queue = (await backlog.view(POOL)).queue
+        return (queue.tickets, queue.lines, queue.leases) == (0, (), ())
+
+    await until(empty)
+
+
+class Address:
+    """A port that leads to one server, and after a failover to another."""
+
+    def __init__(self, server_port: int) -> None:
+        self.port = 0
+        self._hop = Hop(server_port, 0.0)
+
+    def move(self, server_port: int) -> None:
+        """Break what leads to the server of before; the next connection leads to this one."""
+        before, self._hop = self._hop, Hop(server_port, 0.0)
+        before.cut()
+
+    def close(self) -> None:
+        self._hop.cut()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._hop.accept(reader, writer)
+
+
+@asynccontextmanager
+async def address(server_port: int) -> AsyncIterator[Address]:
+    made = Address(server_port)
+    listener = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    made.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        listener.close()
+        made.close()
 
 
 async def occupy(slots: Slots, *gateways: Gateway) -> Wire:
