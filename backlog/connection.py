@@ -2,7 +2,8 @@
 
 Works on one server, on a master that Sentinel names and on a cluster. Every fault, a hung Redis included, surfaces as
 `BacklogUnavailable` within the timeout. A call whose connection is lost, or that reaches a server which is a master no
-longer, is repeated once, so scripts and commands must bear being run twice. A call that times out is not repeated.
+longer, is repeated once, so scripts and commands must bear being run twice: a claim does, whose leases nobody heard of
+end after `backlog.turn.LEASE_S`. A call that times out is not repeated.
 """
 
 import asyncio
@@ -80,8 +81,8 @@ class Connection:
         ends_at_s = loop.time() + wait_s
 
         async def wait(client: Client) -> bytes | None:
-            # Redis takes 0 for "for ever".
-            left_s = max(ends_at_s - loop.time(), 0.001)
+            # Redis takes 0 for "for ever", and version 6.2 a millisecond as well.
+            left_s = max(ends_at_s - loop.time(), 0.01)
             answer = await client.execute("BLPOP", key, f"{left_s:.3f}")
             return None if answer is None else bytes(answer[1])
 

@@ -28,6 +28,8 @@ class ServerClient:
     def __init__(self, redis: "Redis", sentinels: Sequence["Redis"] = ()) -> None:
         self._redis = redis
         self._sentinels = sentinels
+        self.known: set[str] = set()
+        """Digests of the scripts that ran since `refresh`: the server has their texts."""
 
     async def execute(self, *command: Any) -> Any:
         return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -41,6 +43,7 @@ class ServerClient:
 
     async def refresh(self) -> None:
         """Let go of the connections that may lead to a server that is gone or no longer the master."""
+        self.known.clear()
         await self._redis.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
@@ -53,6 +56,8 @@ class ClusterClient:
 
     def __init__(self, redis: "RedisCluster") -> None:
         self._redis = redis
+        self.known: set[str] = set()
+        """As in `ServerClient`, on the node of the script's keys as far as this process knows."""
 
     async def execute(self, *command: Any) -> Any:
         return await self._redis.execute_command(*command)
@@ -66,6 +71,7 @@ class ClusterClient:
 
     async def refresh(self) -> None:
         """Ask which node has which slot, and let go of idle connections to nodes that may have restarted."""
+        self.known.clear()
         await self._redis.nodes_manager.initialize()
         for node in self._redis.get_nodes():
             await node.disconnect_free_connections()
@@ -82,6 +88,8 @@ def open_client(address: RedisAddress, *, connect_s: float, answer_s: float | No
     options = {
         **address.options,
         "protocol": 2,
+        # No CLIENT SETINFO: far from Redis its round trip is time that the first call does not have.
+        "driver_info": None,
         "socket_timeout": answer_s,
         "socket_connect_timeout": connect_s,
     }
@@ -132,13 +140,22 @@ def _never() -> Retry:
 
 
 async def run_row(client: Client, row: Row) -> list[Any]:
-    """The scripts by their digests; by their texts where the server does not know one. Errors are in the list."""
-    answers = await client.execute_row([("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in row])
+    """One round trip, or two where a server has forgotten a script. Errors are in the list.
+
+    A row with a script that may not be there goes as texts, which leaves all of them there.
+    """
+    answers = await client.execute_row(_commands(row, text=any(entry[0].sha not in client.known for entry in row)))
+    client.known.update(script.sha for script, _, _ in row)
     unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
         # And what came after, which has not seen their effects. A claim that ran again would lease twice as much.
         again = [at for at in range(unknown[0], len(row)) if at in unknown or row[at][0].repeatable]
-        texts = [("EVAL", script.text, len(keys), *keys, *args) for script, keys, args in (row[at] for at in again)]
+        texts = _commands([row[at] for at in again], text=True)
         for index, answer in zip(again, await client.execute_row(texts), strict=True):
             answers[index] = answer
     return answers
+
+
+def _commands(row: Row, *, text: bool) -> list[Sequence[Any]]:
+    command = "EVAL" if text else "EVALSHA"
+    return [(command, script.text if text else script.sha, len(keys), *keys, *args) for script, keys, args in row]

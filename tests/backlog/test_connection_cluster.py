@@ -169,7 +169,7 @@ class ScriptedNode:
                 return f"*{len(nodes)}\r\n{''.join(nodes)}".encode()
             case ["COMMAND", *_]:
                 return b"*0\r\n"
-            case ["EVALSHA", *_]:
+            case ["EVAL" | "EVALSHA", *_]:
                 return f":{self.port}\r\n".encode()
             case _:
                 return b"+OK\r\n"
