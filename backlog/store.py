@@ -100,7 +100,11 @@ class Backlog:
 
     async def leave(self, pool: PoolName, worker: WorkerId) -> None:
         """Withdraw a worker's report and its tickets now. A worker that never published is no error."""
-        await self._connection.run(self._pool(pool).leave(worker))
+        await self._connection.run(self._pool(pool).leave(worker, stays=False))
+
+    async def withdraw(self, pool: PoolName, worker: WorkerId) -> None:
+        """Forget a worker's tickets. Its report stays, for the others to know what it runs, until it sends the next."""
+        await self._connection.run(self._pool(pool).leave(worker, stays=True))
 
     async def publish_replicas(
         self, pool: PoolName, replicas: Sequence[ReplicaRecord], *, ttl_s: float = keys.REPLICAS_TTL_S

@@ -152,8 +152,8 @@ class PoolScripts:
     def view(self) -> Call:
         return self._call(_VIEW, MAX_WORKERS, MAX_LINES)
 
-    def leave(self, worker: str) -> Call:
-        return self._call(_LEAVE, worker)
+    def leave(self, worker: str, *, stays: bool) -> Call:
+        return self._call(_LEAVE, worker, int(stays))
 
     def drain(self, payload: bytes, ttl_ms: int, draining: Sequence[str], names: Sequence[str]) -> Call:
         return self._call(_DRAIN, payload, ttl_ms, len(draining), *draining, *names)

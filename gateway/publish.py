@@ -84,13 +84,12 @@ class Publisher:
     async def turn(self) -> None:
         """One round trip, unless there is nothing to say and nothing has changed lately."""
         pool, now_s = self._pool, self._clock()
-        # Redis forgets this worker's report when they meet again.
         report = not pool.connected or self._due(now_s)
         if not (report or pool.outbox.urgent or pool.claim_now):
             return
         try:
             if not pool.connected:
-                await self._backlog.leave(self._name, pool.worker)
+                await self._backlog.withdraw(self._name, pool.worker)
                 pool.reconnected()
             await self._talk(now_s, report=report)
         except BacklogUnavailable as error:

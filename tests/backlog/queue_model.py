@@ -159,10 +159,15 @@ class QueueModel:
 
     # Other events
 
-    def leave(self, worker: WorkerId) -> None:
+    def leave(self, worker: WorkerId, *, stays: bool) -> None:
         for id_ in self.owned(worker):
             self._refund(id_)
-        self._forget(worker)
+        if stays:
+            for id_ in self.owned(worker):
+                self.drop(id_)
+            self.mail.pop(worker, None)
+        else:
+            self._forget(worker)
 
     def list_replicas(self, names: AbstractSet[ReplicaName], draining: AbstractSet[ReplicaName]) -> None:
         self.draining = set(draining)

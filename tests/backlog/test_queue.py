@@ -239,10 +239,11 @@ async def test_tickets_of_a_worker_that_never_reports_are_dropped_as_those_of_a_
     assert await pool.lines() == ()
 
 
-async def test_who_leaves_takes_its_tickets_along(pool: Pool) -> None:
+@pytest.mark.parametrize("stays", [False, True])
+async def test_who_leaves_takes_its_tickets_along(pool: Pool, stays: bool) -> None:
     await pool.enqueue(ticket("mine"), ticket("leased", gpu_s=0.5), ticket("theirs", owner=OTHER))
     await pool.claim(OTHER, most=1)
-    await pool.backlog.leave(POOL, ME)
+    await (pool.backlog.withdraw if stays else pool.backlog.leave)(POOL, ME)
     assert [(line.tickets, line.finish_v) for line in await pool.lines()] == [(1, 0.0)]
     assert await pool.order() == "theirs"
 

@@ -181,10 +181,11 @@ class QueueMachine(RuleBasedStateMachine):
             self.redis.zadd(self.root + "workers", {worker: 0}, xx=True)
             self.model.alive[worker] = False
 
-    @rule(worker=workers)
-    def leave(self, worker: WorkerId) -> None:
-        self.runner.run(self.backlog.leave(POOL, worker))
-        self.model.leave(worker)
+    @rule(worker=workers, stays=st.booleans())
+    def leave(self, worker: WorkerId, stays: bool) -> None:
+        leave = self.backlog.withdraw if stays else self.backlog.leave
+        self.runner.run(leave(POOL, worker))
+        self.model.leave(worker, stays=stays)
 
     @rule(names=st.sets(st.sampled_from(REPLICAS)), draining=st.sets(st.sampled_from(REPLICAS)))
     def list_replicas(self, names: set[ReplicaName], draining: set[ReplicaName]) -> None:

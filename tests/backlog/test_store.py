@@ -89,6 +89,12 @@ async def test_a_worker_that_leaves_is_gone_at_once_and_may_leave_twice(backlog:
     assert workers(await backlog.view(POOL)) == {"w2"}
 
 
+async def test_a_worker_that_withdraws_its_tickets_stays(backlog: Backlog) -> None:
+    await backlog.exchange(POOL, worker_report("w1"))
+    await backlog.withdraw(POOL, WorkerId("w1"))
+    assert workers(await backlog.view(POOL)) == {"w1"}
+
+
 async def test_pools_do_not_see_each_other(backlog: Backlog) -> None:
     await backlog.exchange(POOL, worker_report("w1"))
     await backlog.publish_replicas(POOL, [replica()])

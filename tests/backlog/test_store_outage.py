@@ -133,6 +133,7 @@ async def test_a_redis_that_was_never_there_is_unavailable_for_every_call(url: s
         lambda: backlog.exchange(POOL, worker_report()),
         lambda: backlog.view(POOL),
         lambda: backlog.leave(POOL, worker_report().worker),
+        lambda: backlog.withdraw(POOL, worker_report().worker),
         lambda: backlog.publish_replicas(POOL, []),
         lambda: backlog.publish_decision(POOL, decision()),
         lambda: backlog.decisions(POOL),

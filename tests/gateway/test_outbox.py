@@ -208,6 +208,20 @@ def test_a_known_ticket_that_is_enqueued_again_and_leaves_is_evicted() -> None:
     assert (letter.enqueue, letter.evict) == ([], ["a"])
 
 
+def test_a_lease_ends_with_a_report_that_has_its_work() -> None:
+    outbox = Outbox()
+    outbox.enqueue(ticket("a"), 0.0, 15.0)
+    outbox.write(0.0)
+    outbox.answered(())
+    outbox.started(TicketId("a"))
+    assert outbox.write(0.0, report=False).start == []
+    outbox.answered(())
+    assert outbox.known == {"a"}
+    assert outbox.write(0.0, report=True).start == ["a"]
+    outbox.answered(())
+    assert outbox.known == set()
+
+
 def test_a_lost_batch_is_repeated_with_its_number_and_what_was_charged_since_is_the_next() -> None:
     outbox = Outbox()
     outbox.sent("a", 3, 2.0, 1.0)

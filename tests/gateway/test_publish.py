@@ -27,6 +27,7 @@ class Memory:
         self.tickets: set[TicketId] = set()
         self.turns: list[Turn] = []
         self.leaves = 0
+        self.withdrawals = 0
         self.away: str | None = None
         self.broken: Exception | None = None
         self.lose_answer = False
@@ -56,6 +57,12 @@ class Memory:
         assert (name, worker) == (POOL, ME)
         self._check()
         self.leaves += 1
+        self.tickets.clear()
+
+    async def withdraw(self, name: PoolName, worker: WorkerId) -> None:
+        assert (name, worker) == (POOL, ME)
+        self._check()
+        self.withdrawals += 1
         self.tickets.clear()
 
     async def mail(self, name: PoolName, worker: WorkerId, *, wait_s: float) -> bytes | None:
@@ -124,7 +131,7 @@ async def test_the_first_turn_begins_anew_reports_and_looks() -> None:
     talk = Talk()
     assert not talk.pool.connected
     first = await talk.say()
-    assert (talk.backlog.leaves, talk.pool.connected) == (1, True)
+    assert (talk.backlog.withdrawals, talk.pool.connected) == (1, True)
     assert first.report is not None
     assert (first.report.worker, first.report.started_at_s, first.look) == (ME, 7.0, True)
     assert (talk.publisher.heard_at_s, talk.publisher.error) == (100.0, None)
@@ -263,7 +270,7 @@ async def test_when_redis_is_back_it_is_told_everything_anew(talk: Talk) -> None
     with structlog.testing.capture_logs() as logs:
         made = await talk.say()
     assert [log["event"] for log in logs] == ["redis is back"]
-    assert (talk.backlog.leaves, talk.publisher.error, talk.pool.connected) == (2, None, True)
+    assert (talk.backlog.withdrawals, talk.publisher.error, talk.pool.connected) == (2, None, True)
     assert {pending.ticket.id for pending in made.enqueue} == {stays.ticket.id, comes.ticket.id}
     assert talk.backlog.tickets == talk.pool.outbox.known == {stays.ticket.id, comes.ticket.id}
     # Leaving has dropped the report: without one the others would not see what runs here.
@@ -302,15 +309,15 @@ async def test_a_redis_that_knows_other_tickets_for_a_second_is_told_everything_
     with structlog.testing.capture_logs() as logs:
         await talk.say(after_s=QUIET_S)
         assert not logs
-        assert talk.backlog.leaves == 1
+        assert talk.backlog.withdrawals == 1
         await talk.say(after_s=MISSING_S)
         assert [log["log_level"] for log in logs] == ["warning"]
         made = await talk.say()
-    assert (talk.backlog.leaves, talk.backlog.tickets) == (2, {guest.ticket.id})
+    assert (talk.backlog.withdrawals, talk.backlog.tickets) == (2, {guest.ticket.id})
     assert made.report is not None
     await talk.say(after_s=QUIET_S)
     await talk.say(after_s=MISSING_S)
-    assert talk.backlog.leaves == 2
+    assert talk.backlog.withdrawals == 2
 
 
 async def test_a_difference_that_passes_is_nothing(talk: Talk) -> None:
@@ -321,7 +328,25 @@ async def test_a_difference_that_passes_is_nothing(talk: Talk) -> None:
     talk.backlog.tickets.add(TicketId("me:ghost"))
     await talk.say(after_s=QUIET_S)
     await talk.say(after_s=0.9 * MISSING_S)
-    assert (talk.pool.connected, talk.backlog.leaves) == (True, 1)
+    assert (talk.pool.connected, talk.backlog.withdrawals) == (True, 1)
+
+
+@pytest.mark.parametrize("by_mail", [False, True])
+async def test_a_lease_for_a_ticket_that_has_left_is_answered_with_its_withdrawal(by_mail: bool) -> None:
+    """A Redis that failed over has it from an older time. It hides a ticket that Redis lost: their numbers agree."""
+    talk = Talk()
+    await talk.say()
+    ghost = lease("me:ghost")
+    if by_mail:
+        async with running(talk):
+            talk.backlog.mailbox.put_nowait(b"L" + msgspec.json.encode(ghost))
+            await until(lambda: len(talk.backlog.turns) > 1)
+        assert [turn.evict for turn in talk.backlog.turns[1:]] == [["me:ghost"]]
+    else:
+        talk.wait()
+        talk.backlog.claims = Claims(why="room", held=(), leases=(ghost,))
+        await talk.say()
+        assert (await talk.say()).evict == ["me:ghost"]
 
 
 async def test_leaving_a_redis_that_is_away_is_said() -> None:
