@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
+import msgspec
+
 
 class UsageKey(NamedTuple):
     """Whose usage, and of what. `model` is the name that the client sent."""
@@ -14,8 +16,8 @@ class UsageKey(NamedTuple):
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+# Two of these are made for each request: a dataclass takes three times as long.
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What was used. The sum of usages is a usage."""
 
     requests: int = 0
@@ -46,8 +48,7 @@ class Usage:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What is taken from a tenant's bucket and budgets; negative where more was charged than was used."""
 
     gpu_s: float

@@ -4,15 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 
+from msgspec.structs import asdict
 from rich.markup import escape
 from rich.table import Table
 
 from backlog.account import NO_USAGE, Usage, UsageRow
 
 NAMES = ("day", "tenant", "pool", "model")
-NUMBERS = tuple(asdict(NO_USAGE))
+NUMBERS = Usage.__struct_fields__
 TOTAL = "total"
 
 
