@@ -33,6 +33,7 @@ BODIES = 16
 """Different prompts that are sent in turn."""
 TABLE_WIDTH = 132
 START_LIMIT_S = 60.0
+NO_REDIS_URL = "redis://127.0.0.1:1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class Plan:
     throughput_s: int
     """Of each run of the load generator."""
     streaming_s: int
+    redis: bool
+    """Whether weighbridge has a Redis; without one each worker orders its own requests."""
 
 
 def plan_from_args(argv: Sequence[str] | None) -> Plan:
@@ -53,6 +56,9 @@ def plan_from_args(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--only", metavar="NAMES", help=f"comma-separated, of {', '.join(TargetName)}")
     parser.add_argument("--rounds", type=int, help="how often each target gets its turn (default 3, quick 2)")
     parser.add_argument("--seconds", type=int, help="of each run (default 6 for requests and 10 for streams)")
+    parser.add_argument(
+        "--without-redis", action="store_true", help="weighbridge with a Redis that is away: no shared queue"
+    )
     args = parser.parse_args(argv)
     names = [name.strip() for name in args.only.split(",")] if args.only else list(TargetName)
     unknown = sorted(set(names) - set(TargetName))
@@ -67,6 +73,7 @@ def plan_from_args(argv: Sequence[str] | None) -> Plan:
         warm_up_s=0 if args.quick else 2,
         throughput_s=args.seconds or (1 if args.quick else 6),
         streaming_s=args.seconds or (1 if args.quick else 10),
+        redis=not args.without_redis,
     )
 
 
@@ -106,8 +113,8 @@ class Run:
             bench = self._bench(backend.pid)
             probe = bench.bodies[Prompt.SMALL].read_bytes().splitlines()[0]
             processes.wait_until_answering("backend", backend, backend_port, probe, KEY, limit_s=5.0)
-            redis_url = None
-            if TargetName.WEIGHBRIDGE in self._plan.targets:
+            redis_url = NO_REDIS_URL
+            if self._plan.redis and TargetName.WEIGHBRIDGE in self._plan.targets:
                 redis_url = stack.enter_context(self._start_redis()).url
             for turn in range(self._plan.rounds):
                 for target in self._plan.targets:
@@ -143,7 +150,7 @@ class Run:
         )
 
     def _turn(
-        self, bench: load.Bench, target: TargetName, backend_port: int, redis_url: str | None, probe: bytes
+        self, bench: load.Bench, target: TargetName, backend_port: int, redis_url: str, probe: bytes
     ) -> tuple[list[Throughput], Streaming]:
         with Processes(self._directory) as processes:
             port, pid = backend_port, None

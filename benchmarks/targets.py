@@ -22,7 +22,7 @@ class Site:
     side_port: int
     """For metrics or administration."""
     backend_port: int
-    redis_url: str | None
+    redis_url: str
     bin: Mapping[TargetName, Path]
     """Folders with the routers' and our own executables."""
 
