@@ -111,7 +111,8 @@ def _accelerator(
 
 ACCELERATORS: Mapping[str, Accelerator] = MappingProxyType({row[0]: _accelerator(*row) for row in _ROWS})
 
-_ALIASES = {"a100": "A100-80", "a10080gb": "A100-80", "a10040gb": "A100-40", "a10": "A10G"}
+_SHORT_NAMES = {"A100": "A100-80", "A100-80GB": "A100-80", "A100-40GB": "A100-40", "A10": "A10G"}
+_ALIASES = {alias.replace("-", "").lower(): name for alias, name in _SHORT_NAMES.items()}
 _NOISE = (
     "nvidia",
     "amd",
@@ -142,3 +143,8 @@ def find_accelerator(name: str) -> Accelerator | None:
     # "NVIDIA H100 80GB HBM3": the longest known name that it starts with.
     known = [key for key in _NORMAL if normal.startswith((key + "80gb", key + "hbm"))]
     return _NORMAL[max(known, key=len)] if known else None
+
+
+def accelerator_aliases(name: str) -> tuple[str, ...]:
+    """Other names of a registered GPU, beside the spellings that `find_accelerator` makes equal."""
+    return tuple(alias for alias, registered in _SHORT_NAMES.items() if registered == name)

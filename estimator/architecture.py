@@ -1,11 +1,13 @@
 """The shape of a transformer, which decides its FLOPs, bytes and KV cache. Read from a HuggingFace `config.json`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 GATED_MATRICES = 3
 """Gate, up and down projections of a SwiGLU or GeGLU block."""
+MAX_STRETCH = 1024
+"""A `factor` of rotary embeddings above this is a mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,15 @@ class Architecture:
     """2.0 for bf16, 1.0 for fp8, 0.5 and a little for 4-bit formats."""
     kv_bytes_per_element: float = 2.0
 
+    context_tokens: int = field(default=0, compare=False)
+    """Input and output that the model is made for, together; 0: not known. Decides no time and no size."""
+
     def __post_init__(self) -> None:
-        for field in ("layers", "heads", "kv_heads", "head_dim", "hidden", "vocab"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{self.name}: {field} must be at least 1")
+        for size in ("layers", "heads", "kv_heads", "head_dim", "hidden", "vocab"):
+            if getattr(self, size) < 1:
+                raise ValueError(f"{self.name}: {size} must be at least 1")
+        if not 0 <= self.dense_layers <= self.layers:
+            raise ValueError(f"{self.name}: dense_layers must be between 0 and layers")
         if not 0 <= self.windowed_layers <= self.layers:
             raise ValueError(f"{self.name}: windowed_layers must be between 0 and layers")
         if self.windowed_layers and self.sliding_window < 1:
@@ -199,6 +206,7 @@ def architecture_from_config(config: Mapping[str, Any], name: str) -> Architectu
         sliding_window=window,
         windowed_layers=windowed,
         weight_bytes_per_param=_weight_bytes(config),
+        context_tokens=_context_tokens(config),
     )
 
 
@@ -233,6 +241,29 @@ def _windows(reader: _Config, layers: int) -> tuple[int, int]:
         pattern = reader.count("sliding_window_pattern", default=0)
         windowed = layers - layers // pattern if pattern else layers
     return (window, min(windowed, layers)) if windowed else (0, 0)
+
+
+def _context_tokens(config: Mapping[str, Any]) -> int:
+    """The longest context, 0 where the configuration does not say it without doubt.
+
+    Yarn stretches `original_max_position_embeddings`, and some configurations have the stretched number already. With
+    linear or dynamic scaling, `max_position_embeddings` means one or the other.
+    """
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, bool) or not isinstance(positions, int) or positions < 1:
+        return 0
+    scaling = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(scaling, Mapping):
+        return positions
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if kind in ("linear", "dynamic"):
+        return 0
+    if kind != "yarn":
+        return positions
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings", positions)
+    if not isinstance(factor, int | float) or not isinstance(original, int) or not 1 <= factor <= MAX_STRETCH:
+        return 0
+    return max(positions, int(original * factor))
 
 
 def _weight_bytes(config: Mapping[str, Any]) -> float:

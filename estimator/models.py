@@ -1,6 +1,7 @@
 """Popular open models, by name."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from estimator.architecture import Architecture
@@ -161,7 +162,27 @@ _ALL = (
     _deepseek_v3("deepseek-r1"),
 )
 
-MODELS: Mapping[str, Architecture] = MappingProxyType({model.name: model for model in _ALL})
+# The longest that a published variant with this shape is made for, with the stretch that its model card describes.
+_CONTEXT_TOKENS: Mapping[int, tuple[str, ...]] = {
+    4096: ("llama-2-7b", "llama-2-13b"),
+    16_384: ("phi-4",),
+    32_768: ("mistral-7b", "mixtral-8x7b", "qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "gemma-3-1b"),
+    40_960: ("qwen3-0.6b", "qwen3-1.7b"),
+    65_536: ("mixtral-8x22b",),
+    131_072: (
+        *("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "llama-3.2-1b", "llama-3.2-3b"),
+        *("mistral-nemo-12b", "mistral-small-24b", "qwen2.5-7b", "qwen2.5-14b", "qwen2.5-32b", "qwen2.5-72b"),
+        *("qwen3-8b", "qwen3-14b", "qwen3-32b", "gemma-3-4b", "gemma-3-12b", "gemma-3-27b"),
+        *("gpt-oss-20b", "gpt-oss-120b"),
+    ),
+    163_840: ("deepseek-v3", "deepseek-r1"),
+    262_144: ("qwen3-4b", "qwen3-30b-a3b", "qwen3-235b-a22b"),
+}
+_CONTEXT_OF = {name: tokens for tokens, names in _CONTEXT_TOKENS.items() for name in names}
+
+MODELS: Mapping[str, Architecture] = MappingProxyType(
+    {model.name: replace(model, context_tokens=_CONTEXT_OF[model.name]) for model in _ALL}
+)
 
 _SAME_SHAPE = {
     "llama-3-8b": "llama-3.1-8b",
@@ -204,3 +225,8 @@ def find_model(name: str) -> Architecture | None:
     Owner, case, `-instruct` and the like and release dates do not matter; a quantised variant is not guessed.
     """
     return _NORMAL.get(_normal(name))
+
+
+def model_aliases(name: str) -> tuple[str, ...]:
+    """Other model names that stand for the shape of a registered name: the same sizes, trained otherwise."""
+    return tuple(alias for alias, shape in _SAME_SHAPE.items() if shape == name)

@@ -148,16 +148,35 @@ def analytic_price(
     """
     if kv_tokens is None:
         kv_tokens = kv_capacity_tokens(architecture, accelerator, tensor_parallel)
-    if kv_tokens > 0 and planning_batch > 1:
-        planning_batch = max(1, min(planning_batch, kv_tokens // max(1, mean_context_tokens + mean_output_tokens // 2)))
     return price_from_step(
         step_model(architecture, accelerator, tensor_parallel=tensor_parallel),
         source=WeightSource.ANALYTIC,
-        planning_batch=planning_batch,
+        planning_batch=fitting_batch(
+            planning_batch,
+            kv_tokens=kv_tokens,
+            mean_context_tokens=mean_context_tokens,
+            mean_output_tokens=mean_output_tokens,
+        ),
         prefill_chunk_tokens=prefill_chunk_tokens,
         mean_context_tokens=mean_context_tokens,
         mean_output_tokens=mean_output_tokens,
     )
+
+
+def fitting_batch(
+    planning_batch: int,
+    *,
+    kv_tokens: int,
+    mean_context_tokens: int = 1024,
+    mean_output_tokens: int = 256,
+) -> int:
+    """The planning batch, or how many sequences of the planning mix `kv_tokens` hold where that is less; at least 1.
+
+    Without a KV cache (0 tokens) nothing is known about what fits, and the batch stays.
+    """
+    if kv_tokens <= 0 or planning_batch <= 1:
+        return planning_batch
+    return max(1, min(planning_batch, kv_tokens // max(1, mean_context_tokens + mean_output_tokens // 2)))
 
 
 def price_from_step(

@@ -1,0 +1,208 @@
+"""`weighbridge weigh`: what one request would weigh on a GPU, without a gateway: its options, and what is wrong with them."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from backlog.records import PoolName
+from estimator.accelerator import ACCELERATORS, Accelerator, find_accelerator
+from estimator.architecture import Architecture, architecture_from_config
+from estimator.models import MODELS, find_model
+from estimator.work import kv_capacity_tokens
+from gateway.settings import PoolSettings
+from weighbridge.config_errors import did_you_mean
+from weighbridge.weigh_report import Weighed, summary_of, table_of, to_json, weighed
+
+BAD_INPUT = 2
+MOST_TOKENS = 100_000_000
+"""Counts above this are mistakes, whatever the model."""
+MOST_GPUS = 64
+MOST_CONFIG_BYTES = 10_000_000
+SHOWN_CHARACTERS = 120
+
+
+class BadRequest(ValueError):
+    """A request that cannot be weighed. The message names the option and what is wrong with it, in one line."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `weigh` command to `app`."""
+    app.command("weigh")(weigh_command)
+
+
+def weigh_command(
+    model: Annotated[str, typer.Option(help="A name from `weighbridge models`, or a HuggingFace config.json.")],
+    gpu: Annotated[str, typer.Option(help="A name from `weighbridge gpus`.")],
+    input_tokens: Annotated[int, typer.Option(help="Tokens of the prompt.")],
+    output_tokens: Annotated[int, typer.Option(help="Tokens of the answer.")],
+    cached_tokens: Annotated[int, typer.Option(help="Input tokens that are in the replica's KV cache already.")] = 0,
+    tensor_parallel: Annotated[int, typer.Option("--tp", help="GPUs of the replica: tensor parallelism.")] = 1,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(help="Money for an hour of one GPU, in any currency.")
+    ] = None,
+    planning_batch: Annotated[
+        int, typer.Option(help="The batch size at which the pool is meant to run, as in its configuration.")
+    ] = 48,
+    prefill_chunk_tokens: Annotated[
+        int, typer.Option(help="Prefill tokens in one step, as in the pool's configuration.")
+    ] = 2048,
+    as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
+) -> None:
+    """Weigh one request: its GPU-seconds and their parts, KV cache, money."""
+    try:
+        request = _weigh(
+            model,
+            gpu,
+            input_tokens=input_tokens,
+            cached_tokens=cached_tokens,
+            output_tokens=output_tokens,
+            tensor_parallel=tensor_parallel,
+            price_per_gpu_hour=price_per_gpu_hour,
+            planning_batch=planning_batch,
+            prefill_chunk_tokens=prefill_chunk_tokens,
+        )
+    except BadRequest as error:
+        _fail(str(error))
+    if as_json:
+        sys.stdout.write(to_json(request))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(table_of(request))
+    console.print()
+    console.print(summary_of(request))
+
+
+def _weigh(
+    model: str,
+    gpu: str,
+    *,
+    input_tokens: int,
+    cached_tokens: int,
+    output_tokens: int,
+    tensor_parallel: int,
+    price_per_gpu_hour: float | None,
+    planning_batch: int,
+    prefill_chunk_tokens: int,
+) -> Weighed:
+    """The request as a pool with these settings weighs it. Raises BadRequest."""
+    _within("--input-tokens", input_tokens, 1, MOST_TOKENS)
+    _within("--cached-tokens", cached_tokens, 0, MOST_TOKENS)
+    _within("--output-tokens", output_tokens, 0, MOST_TOKENS)
+    if cached_tokens > input_tokens:
+        raise BadRequest(f"--cached-tokens {cached_tokens}: must be at most --input-tokens ({input_tokens})")
+    # The bounds of `PoolSection`.
+    _within("--tp", tensor_parallel, 1, MOST_GPUS)
+    _within("--planning-batch", planning_batch, 1, 4096)
+    _within("--prefill-chunk-tokens", prefill_chunk_tokens, 16, MOST_TOKENS)
+    if price_per_gpu_hour is not None and not (math.isfinite(price_per_gpu_hour) and price_per_gpu_hour > 0):
+        raise BadRequest(f"--price-per-gpu-hour {price_per_gpu_hour:g}: must be a number greater than 0")
+    accelerator = find_accelerator(gpu)
+    if accelerator is None:
+        raise BadRequest(f"--gpu {_shown(gpu)}: unknown GPU; {did_you_mean(gpu, ACCELERATORS)}")
+    architecture = architecture_named(model)
+    tokens = input_tokens + output_tokens
+    if architecture.context_tokens and tokens > architecture.context_tokens:
+        raise BadRequest(
+            f"--input-tokens {input_tokens} and --output-tokens {output_tokens}: together {tokens:,} tokens, "
+            f"more than the context of {architecture.name} ({architecture.context_tokens:,})"
+        )
+    try:
+        capacity = _capacity(architecture, accelerator, tensor_parallel, tokens)
+        pool = PoolSettings(
+            name=PoolName("weigh"),
+            models=(architecture.name,),
+            served_model=architecture.name,
+            architecture=architecture,
+            accelerator=accelerator,
+            tensor_parallel=tensor_parallel,
+            planning_batch=planning_batch,
+            prefill_chunk_tokens=prefill_chunk_tokens,
+            kv_capacity_tokens=capacity,
+            price_per_gpu_hour=price_per_gpu_hour,
+        )
+        return weighed(pool, input_tokens=input_tokens, cached_tokens=cached_tokens, output_tokens=output_tokens)
+    except OverflowError:
+        raise BadRequest(f"--model {_shown(model)}: its sizes are too large to compute with") from None
+
+
+def architecture_named(model: str) -> Architecture:
+    """The architecture of a built-in name or of the `config.json` at a path, which is its name. Raises BadRequest."""
+    found = None if model.endswith(".json") else find_model(model)
+    if found is not None:
+        return found
+    path = Path(model)
+    try:
+        if path.is_dir():
+            raise BadRequest(f"--model {_shown(model)}: is a folder; name the config.json in it")
+        if not model.endswith(".json") and not path.is_file():
+            rule = f"no built-in model has this name; {did_you_mean(model, MODELS)}"
+            raise BadRequest(f"--model {_shown(model)}: {rule} (or the path of a HuggingFace config.json)")
+        if path.stat().st_size > MOST_CONFIG_BYTES:
+            raise BadRequest(f"--model {_shown(model)}: is too large to be a config.json")
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadRequest(f"--model {_shown(model)}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        if isinstance(error, BadRequest):
+            raise
+        raise BadRequest(f"--model {_shown(model)}: is not JSON: it is not text in UTF-8") from None
+    try:
+        return architecture_from_config(_mapping(content, model), path.name)
+    except BadRequest:
+        raise
+    except ValueError as error:
+        raise BadRequest(f"--model {_shown(model)}: {_shown(str(error).removeprefix(f'{path.name}: '))}") from None
+
+
+def _mapping(content: str, model: str) -> dict[str, Any]:
+    try:
+        config = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"--model {_shown(model)}: is not JSON: {error}") from None
+    except (ValueError, RecursionError):
+        raise BadRequest(f"--model {_shown(model)}: is not JSON that can be read") from None
+    if not isinstance(config, dict):
+        raise BadRequest(f"--model {_shown(model)}: must be a JSON object, as a HuggingFace config.json is")
+    return config
+
+
+def _capacity(architecture: Architecture, accelerator: Accelerator, gpus: int, tokens: int) -> int:
+    """KV cache tokens of the replica. Raises BadRequest when the model or the request does not fit."""
+    if architecture.heads % gpus:
+        raise BadRequest(f"--tp {gpus}: does not divide the {architecture.heads} heads of {architecture.name}")
+    where = f"{gpus} x {accelerator.name}"
+    capacity = kv_capacity_tokens(architecture, accelerator, gpus)
+    if capacity < 1:
+        raise BadRequest(
+            f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / 1e9:.0f} GB) leave no room "
+            f"for KV cache on {where} ({accelerator.memory_bytes * gpus / 1e9:.0f} GB); raise --tp or take a larger GPU"
+        )
+    if tokens > capacity:
+        raise BadRequest(
+            f"--input-tokens and --output-tokens: {tokens:,} tokens of KV cache, more than the {capacity:,} that "
+            f"{where} holds beside {architecture.name}; raise --tp or take a larger GPU"
+        )
+    return capacity
+
+
+def _within(option: str, value: int, least: int, most: int) -> None:
+    if value < least:
+        raise BadRequest(f"{option} {value}: must be at least {least}")
+    if value > most:
+        raise BadRequest(f"{option} {_shown(str(value))}: must be at most {most:,}")
+
+
+def _shown(text: str) -> str:
+    """What was given, on one line and not endless."""
+    line = "".join(character if character.isprintable() else "?" for character in text) or "''"
+    return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(BAD_INPUT)

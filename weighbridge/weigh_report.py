@@ -1,0 +1,132 @@
+"""One weighed request as people and programs read it: the parts of its weight as a table, all of it as JSON."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from estimator.parts import Parts, parts_of
+from estimator.price import Weight, fitting_batch
+from gateway.settings import PoolSettings
+
+GIGA = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """One request on one kind of replica."""
+
+    pool: PoolSettings
+    weight: Weight
+    parts: Parts
+    output_tokens: int
+
+    @property
+    def planning_batch(self) -> int:
+        """The batch that the price holds for: the pool's, or what the KV cache holds of it."""
+        return fitting_batch(self.pool.planning_batch, kv_tokens=self.pool.kv_capacity_tokens)
+
+    @property
+    def kv_bytes(self) -> float:
+        """Bytes of `kv_tokens` over all GPUs, every layer holding every token."""
+        bytes_per_token = self.pool.architecture.kv_bytes_per_token(tensor_parallel=self.pool.tensor_parallel)
+        return self.weight.kv_tokens * bytes_per_token
+
+    @property
+    def money(self) -> float | None:
+        """`None` without a price."""
+        return None if self.pool.price_per_gpu_hour is None else self.pool.money(self.weight.gpu_s)
+
+
+def weighed(pool: PoolSettings, *, input_tokens: int, cached_tokens: int, output_tokens: int) -> Weighed:
+    """The request as the gateway bills it when it has ended with these tokens."""
+    price = pool.price()
+    weight = price.used(input_tokens=input_tokens, cached_tokens=cached_tokens, output_tokens=output_tokens)
+    return Weighed(pool=pool, weight=weight, parts=parts_of(price, weight), output_tokens=output_tokens)
+
+
+def to_json(request: Weighed) -> str:
+    """One object. Times are GPU-seconds; `money` is null without a price."""
+    pool, weight = request.pool, request.weight
+    document: dict[str, Any] = {
+        "model": pool.architecture.name,
+        "gpu": pool.accelerator.name,
+        "tensor_parallel": pool.tensor_parallel,
+        "planning_batch": request.planning_batch,
+        "prefill_chunk_tokens": pool.prefill_chunk_tokens,
+        "input_tokens": weight.input_tokens,
+        "cached_tokens": weight.cached_tokens,
+        "output_tokens": request.output_tokens,
+        "gpu_s": weight.gpu_s,
+        **request.parts._asdict(),
+        "attention_ratio": request.parts.attention_ratio,
+        "kv_tokens": weight.kv_tokens,
+        "kv_bytes": round(request.kv_bytes),
+        "kv_capacity_tokens": pool.kv_capacity_tokens,
+        "price_per_gpu_hour": pool.price_per_gpu_hour,
+        "money": request.money,
+        "source": weight.source.value,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def table_of(request: Weighed) -> Table:
+    """The parts, with their shares of the whole, and their sum."""
+    weight, parts = request.weight, request.parts
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("part", no_wrap=True)
+    table.add_column("GPU-seconds", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    new, steps = weight.input_tokens - weight.cached_tokens, max(0, request.output_tokens - 1)
+    rows = (
+        ("prefill linear", parts.prefill_linear_gpu_s, f"{new:,} tokens through the layers"),
+        ("prefill attention", parts.prefill_attention_gpu_s, "each of them against the context before it"),
+        ("decode linear", parts.decode_linear_gpu_s, f"{steps:,} steps: a share of weight reads and layers"),
+        ("decode attention", parts.decode_attention_gpu_s, "reads of the request's KV cache in these steps"),
+    )
+    for name, seconds, what in rows:
+        table.add_row(name, f"{seconds:.6f}", _percent(seconds, weight.gpu_s), what)
+    attention = f"{parts.attention_ratio:.1%} of it attention"
+    table.add_row("total", f"{weight.gpu_s:.6f}", _percent(weight.gpu_s, weight.gpu_s), attention, style="bold")
+    return table
+
+
+def summary_of(request: Weighed) -> Table:
+    """What was weighed, its KV cache, its money, and where the numbers come from."""
+    pool, weight = request.pool, request.weight
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in (
+        ("request", f"{_count(weight.input_tokens)} in ({weight.cached_tokens:,} cached), {request.output_tokens:,} out"),
+        ("replica", f"{pool.architecture.name} on {pool.tensor_parallel} x {pool.accelerator.name}"),
+        ("KV held", _kv(request)),
+        ("money", _money(request)),
+        ("source", f"{weight.source.value}, at a batch of {request.planning_batch}"),
+    ):
+        table.add_row(name, Text(value))
+    return table
+
+
+def _kv(request: Weighed) -> str:
+    capacity = request.pool.kv_capacity_tokens
+    ratio = request.weight.kv_tokens / capacity
+    size = f"{request.kv_bytes / GIGA:,.3f} GB"
+    return f"{_count(request.weight.kv_tokens)}, {size}: {ratio:.1%} of the replica's {capacity:,}"
+
+
+def _money(request: Weighed) -> str:
+    if request.money is None:
+        return "unknown without --price-per-gpu-hour"
+    return f"{request.money:,.6f} at {request.pool.price_per_gpu_hour:g} per GPU-hour"
+
+
+def _count(tokens: int) -> str:
+    return f"{tokens:,} token{'' if tokens == 1 else 's'}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
