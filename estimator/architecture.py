@@ -7,7 +7,8 @@ from typing import Any
 GATED_MATRICES = 3
 """Gate, up and down projections of a SwiGLU or GeGLU block."""
 MAX_STRETCH = 1024
-"""A `factor` of rotary embeddings above this is a mistake."""
+MAX_POSITIONS = 2**40
+"""Rotary embeddings with a `factor` or a context above these are a mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +262,9 @@ def _context_tokens(config: Mapping[str, Any]) -> int:
     if kind != "yarn":
         return positions
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings", positions)
-    if not isinstance(factor, int | float) or not isinstance(original, int) or not 1 <= factor <= MAX_STRETCH:
+    if not isinstance(factor, int | float) or not 1 <= factor <= MAX_STRETCH:
+        return 0
+    if not isinstance(original, int) or not 1 <= original <= MAX_POSITIONS:
         return 0
     return max(positions, int(original * factor))
 

@@ -15,6 +15,8 @@ from estimator.models import MODELS, model_aliases
 
 AsJson = Annotated[bool, typer.Option("--json", help="A list of objects.")]
 NONE = "-"
+TABLE_CHARACTERS = 130
+"""Width that the widest table here needs."""
 
 
 def register(app: typer.Typer) -> None:
@@ -142,16 +144,17 @@ def _table(first: Sequence[str], numbers: Sequence[str], last: Sequence[str]) ->
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in last:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     return table
 
 
 def _show(table: Table, *notes: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(table)
+    # Numbers are not cut: a narrow terminal wraps the lines.
+    Console(width=max(console.width, TABLE_CHARACTERS)).print(table)
     console.print()
     for note in notes:
-        console.print(note)
+        console.print(note, markup=False)
 
 
 def _write(documents: Sequence[Mapping[str, Any]]) -> None:

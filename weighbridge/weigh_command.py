@@ -15,7 +15,7 @@ from estimator.architecture import Architecture, architecture_from_config
 from estimator.models import MODELS, find_model
 from estimator.work import kv_capacity_tokens
 from gateway.settings import PoolSettings
-from weighbridge.config_errors import did_you_mean
+from weighbridge.config_errors import did_you_mean, suggestion
 from weighbridge.weigh_report import Weighed, summary_of, table_of, to_json, weighed
 
 BAD_INPUT = 2
@@ -26,7 +26,7 @@ MOST_CONFIG_BYTES = 10_000_000
 SHOWN_CHARACTERS = 120
 
 
-class BadRequest(ValueError):
+class BadRequest(Exception):
     """A request that cannot be weighed. The message names the option and what is wrong with it, in one line."""
 
 
@@ -53,7 +53,7 @@ def weigh_command(
     ] = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
-    """Weigh one request: its GPU-seconds and their parts, KV cache, money."""
+    """Weigh one request: its GPU-seconds (a share of a replica's time, not a latency), their parts, KV cache, money."""
     try:
         request = _weigh(
             model,
@@ -126,7 +126,8 @@ def _weigh(
             price_per_gpu_hour=price_per_gpu_hour,
         )
         return weighed(pool, input_tokens=input_tokens, cached_tokens=cached_tokens, output_tokens=output_tokens)
-    except OverflowError:
+    except (OverflowError, ValueError):
+        # What else can be wrong is checked above: sizes that are not finite as floats are left.
         raise BadRequest(f"--model {_shown(model)}: its sizes are too large to compute with") from None
 
 
@@ -135,28 +136,41 @@ def architecture_named(model: str) -> Architecture:
     found = None if model.endswith(".json") else find_model(model)
     if found is not None:
         return found
-    path = Path(model)
+    name = Path(model).name
     try:
-        if path.is_dir():
-            raise BadRequest(f"--model {_shown(model)}: is a folder; name the config.json in it")
-        if not model.endswith(".json") and not path.is_file():
-            rule = f"no built-in model has this name; {did_you_mean(model, MODELS)}"
-            raise BadRequest(f"--model {_shown(model)}: {rule} (or the path of a HuggingFace config.json)")
-        if path.stat().st_size > MOST_CONFIG_BYTES:
-            raise BadRequest(f"--model {_shown(model)}: is too large to be a config.json")
-        content = path.read_text(encoding="utf-8")
+        return architecture_from_config(_mapping(_config_text(model), model), name)
+    except ValueError as error:
+        raise BadRequest(f"--model {_shown(model)}: {_shown(str(error).removeprefix(f'{name}: '))}") from None
+
+
+def _config_text(model: str) -> str:
+    """The content of the file at the path `model`. Raises BadRequest."""
+    path = Path(model)
+    if not model.endswith(".json") and not _is_there(model):
+        close = suggestion(model, MODELS)
+        advice = f"did you mean {close!r}?" if close else "`weighbridge models` lists them"
+        raise BadRequest(f"--model {_shown(model)}: no built-in model has this name, nor is it a file; {advice}")
+    if path.is_dir():
+        raise BadRequest(f"--model {_shown(model)}: is a folder; name the config.json in it")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_CONFIG_BYTES + 1)
     except OSError as error:
         raise BadRequest(f"--model {_shown(model)}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        if isinstance(error, BadRequest):
-            raise
-        raise BadRequest(f"--model {_shown(model)}: is not JSON: it is not text in UTF-8") from None
+    if len(content) > MOST_CONFIG_BYTES:
+        raise BadRequest(f"--model {_shown(model)}: is too large to be a config.json")
     try:
-        return architecture_from_config(_mapping(content, model), path.name)
-    except BadRequest:
-        raise
-    except ValueError as error:
-        raise BadRequest(f"--model {_shown(model)}: {_shown(str(error).removeprefix(f'{path.name}: '))}") from None
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"--model {_shown(model)}: is not JSON: it is not text in UTF-8") from None
+
+
+def _is_there(model: str) -> bool:
+    """Whether `model` is a path that exists; what cannot be one, because it is empty or too long, does not."""
+    try:
+        return bool(model) and Path(model).exists()
+    except OSError:
+        return False
 
 
 def _mapping(content: str, model: str) -> dict[str, Any]:
@@ -179,8 +193,8 @@ def _capacity(architecture: Architecture, accelerator: Accelerator, gpus: int, t
     capacity = kv_capacity_tokens(architecture, accelerator, gpus)
     if capacity < 1:
         raise BadRequest(
-            f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / 1e9:.0f} GB) leave no room "
-            f"for KV cache on {where} ({accelerator.memory_bytes * gpus / 1e9:.0f} GB); raise --tp or take a larger GPU"
+            f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / 1e9:.4g} GB) leave no room "
+            f"for KV cache on {where}; raise --tp or take a larger GPU"
         )
     if tokens > capacity:
         raise BadRequest(

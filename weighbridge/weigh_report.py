@@ -83,13 +83,13 @@ def table_of(request: Weighed) -> Table:
     new, steps = weight.input_tokens - weight.cached_tokens, max(0, request.output_tokens - 1)
     rows = (
         ("prefill linear", parts.prefill_linear_gpu_s, f"{new:,} tokens through the layers"),
-        ("prefill attention", parts.prefill_attention_gpu_s, "each of them against the context before it"),
-        ("decode linear", parts.decode_linear_gpu_s, f"{steps:,} steps: a share of weight reads and layers"),
-        ("decode attention", parts.decode_attention_gpu_s, "reads of the request's KV cache in these steps"),
+        ("prefill attention", parts.prefill_attention_gpu_s, "their pairs with the context before"),
+        ("decode linear", parts.decode_linear_gpu_s, f"{steps:,} steps: shares of weight reads"),
+        ("decode attention", parts.decode_attention_gpu_s, "reads of the request's KV cache"),
     )
     for name, seconds, what in rows:
         table.add_row(name, f"{seconds:.6f}", _percent(seconds, weight.gpu_s), what)
-    attention = f"{parts.attention_ratio:.1%} of it attention"
+    attention = f"attention: {parts.attention_ratio:.1%}" if weight.gpu_s else "nothing to compute"
     table.add_row("total", f"{weight.gpu_s:.6f}", _percent(weight.gpu_s, weight.gpu_s), attention, style="bold")
     return table
 
@@ -105,7 +105,7 @@ def summary_of(request: Weighed) -> Table:
         ("replica", f"{pool.architecture.name} on {pool.tensor_parallel} x {pool.accelerator.name}"),
         ("KV held", _kv(request)),
         ("money", _money(request)),
-        ("source", f"{weight.source.value}, at a batch of {request.planning_batch}"),
+        ("source", f"{weight.source.value}, at a planning batch of {request.planning_batch}"),
     ):
         table.add_row(name, Text(value))
     return table

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from estimator.accelerator import ACCELERATORS, find_accelerator
+from estimator.accelerator import ACCELERATORS, accelerator_aliases, find_accelerator
 from tests.estimator.shapes import L40S
 
 
@@ -50,3 +50,13 @@ def test_an_unknown_gpu_is_not_guessed(name: str) -> None:
 def test_an_impossible_rate_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         replace(L40S, **{field: value})
+
+
+@pytest.mark.parametrize("name", list(ACCELERATORS))
+def test_a_gpu_is_found_by_its_other_names(name: str) -> None:
+    assert all(find_accelerator(alias) is ACCELERATORS[name] for alias in accelerator_aliases(name))
+
+
+def test_other_names_are_listed_at_their_gpu() -> None:
+    assert accelerator_aliases("A100-80") == ("A100", "A100-80GB")
+    assert accelerator_aliases("H100") == ()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from estimator.architecture import architecture_from_config
-from estimator.models import MODELS, find_model
+from estimator.models import MODELS, find_model, model_aliases
 from tests.estimator.shapes import LLAMA_8B
 
 LLAMA_CONFIG: dict[str, Any] = {
@@ -229,3 +229,56 @@ def test_every_registered_model_is_found_by_its_own_name(name: str) -> None:
 def test_active_parameters_never_exceed_all_parameters() -> None:
     assert all(model.active_parameters <= model.parameters for model in MODELS.values())
     assert LLAMA_8B.active_parameters == LLAMA_8B.parameters
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_model_is_found_by_its_other_names(name: str) -> None:
+    assert all(find_model(alias) is MODELS[name] for alias in model_aliases(name))
+
+
+def test_other_names_are_listed_at_their_shape() -> None:
+    assert model_aliases("mistral-small-24b") == ("mistral-small-3.1-24b", "mistral-small-3.2-24b")
+    assert model_aliases("phi-4") == ()
+
+
+def test_every_registered_model_has_a_context() -> None:
+    assert min(model.context_tokens for model in MODELS.values()) == 4096
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({}, 0),
+        ({"max_position_embeddings": 40_960}, 40_960),
+        ({"max_position_embeddings": 131_072, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 131_072),
+        ({"max_position_embeddings": 32_768, "rope_scaling": YARN}, 131_072),
+        ({"max_position_embeddings": 131_072, "rope_parameters": YARN}, 131_072),
+        ({"max_position_embeddings": 40_960, "rope_scaling": {"type": "yarn", "factor": 2}}, 81_920),
+        ({"max_position_embeddings": 131_072, "rope_scaling": {"type": "linear", "factor": 8.0}}, 0),
+        ({"max_position_embeddings": 40_960, "rope_scaling": {"type": "yarn", "factor": "2"}}, 0),
+        ({"max_position_embeddings": 40_960, "rope_scaling": {"type": "yarn", "factor": float("nan")}}, 0),
+        ({"max_position_embeddings": 10**400, "rope_scaling": {"type": "yarn", "factor": 2.0}}, 0),
+        ({"max_position_embeddings": "many"}, 0),
+        ({"max_position_embeddings": True}, 0),
+        ({"max_position_embeddings": -1}, 0),
+    ],
+    ids=[
+        "not said", "plain", "llama3 scaling is in the number", "yarn", "yarn is in the number", "yarn without its origin",
+        "linear is ambiguous", "factor is text", "factor is no number", "absurd", "text", "true", "negative",
+    ],
+)  # fmt: skip
+def test_the_context_is_read_where_the_config_says_it(config: dict[str, Any], tokens: int) -> None:
+    assert architecture_from_config(LLAMA_CONFIG | config, "m").context_tokens == tokens
+
+
+def test_the_context_is_no_part_of_the_shape() -> None:
+    assert replace(LLAMA_8B, context_tokens=8192) == LLAMA_8B
+
+
+@pytest.mark.parametrize("dense", [-1, 33])
+def test_dense_layers_are_some_of_the_layers(dense: int) -> None:
+    with pytest.raises(ValueError, match="dense_layers must be between 0 and layers"):
+        replace(LLAMA_8B, dense_layers=dense)
