@@ -54,10 +54,10 @@ def gpu_document(gpu: Accelerator) -> Mapping[str, Any]:
         "name": gpu.name,
         "also": list(accelerator_aliases(gpu.name)),
         "memory_bytes": round(gpu.memory_bytes),
-        "memory_bytes_per_s": gpu.memory_bytes_per_s,
-        "bf16_flops_per_s": gpu.bf16_flops_per_s,
-        "fp8_flops_per_s": gpu.fp8_flops_per_s if _has_fp8(gpu) else None,
-        "link_bytes_per_s": gpu.link_bytes_per_s,
+        "memory_bytes_per_s": round(gpu.memory_bytes_per_s),
+        "bf16_flops_per_s": round(gpu.bf16_flops_per_s),
+        "fp8_flops_per_s": round(gpu.fp8_flops_per_s) if _has_fp8(gpu) else None,
+        "link_bytes_per_s": round(gpu.link_bytes_per_s),
     }
 
 
@@ -149,9 +149,10 @@ def _table(first: Sequence[str], numbers: Sequence[str], last: Sequence[str]) ->
 
 
 def _show(table: Table, *notes: str) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    # Numbers are not cut: a narrow terminal wraps the lines.
-    Console(width=max(console.width, TABLE_CHARACTERS)).print(table)
+    # A terminal that is too narrow wraps the lines; a console of its width would cut numbers.
+    width = max(Console().width, TABLE_CHARACTERS) if sys.stdout.isatty() else 160
+    console = Console(width=width, highlight=False)
+    console.print(table)
     console.print()
     for note in notes:
         console.print(note, markup=False)

@@ -1,4 +1,4 @@
-"""`weighbridge weigh`: what one request would weigh on a GPU, without a gateway: its options, and what is wrong with them."""
+"""`weighbridge weigh`: what one request would weigh, without a gateway. Options, and what is wrong with them."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def weigh_command(
-    model: Annotated[str, typer.Option(help="A name from `weighbridge models`, or a HuggingFace config.json.")],
+    model: Annotated[str, typer.Option(help="A name from `weighbridge models`, or the path of a config.json.")],
     gpu: Annotated[str, typer.Option(help="A name from `weighbridge gpus`.")],
     input_tokens: Annotated[int, typer.Option(help="Tokens of the prompt.")],
     output_tokens: Annotated[int, typer.Option(help="Tokens of the answer.")],
@@ -132,31 +132,31 @@ def _weigh(
 
 
 def architecture_named(model: str) -> Architecture:
-    """The architecture of a built-in name or of the `config.json` at a path, which is its name. Raises BadRequest."""
+    """The architecture of a built-in name or of the `config.json` at a path, named as it is here. Raises BadRequest."""
     found = None if model.endswith(".json") else find_model(model)
     if found is not None:
         return found
-    name = Path(model).name
+    name = _shown(model)
     try:
         return architecture_from_config(_mapping(_config_text(model), model), name)
     except ValueError as error:
-        raise BadRequest(f"--model {_shown(model)}: {_shown(str(error).removeprefix(f'{name}: '))}") from None
+        raise BadRequest(f"--model {name}: {_shown(str(error).removeprefix(f'{name}: '))}") from None
 
 
 def _config_text(model: str) -> str:
-    """The content of the file at the path `model`. Raises BadRequest."""
+    """The content of the file at the path `model`, or of the `config.json` in that folder. Raises BadRequest."""
     path = Path(model)
     if not model.endswith(".json") and not _is_there(model):
         close = suggestion(model, MODELS)
         advice = f"did you mean {close!r}?" if close else "`weighbridge models` lists them"
         raise BadRequest(f"--model {_shown(model)}: no built-in model has this name, nor is it a file; {advice}")
-    if path.is_dir():
-        raise BadRequest(f"--model {_shown(model)}: is a folder; name the config.json in it")
     try:
+        if path.is_dir():
+            path = path / "config.json"
         with path.open("rb") as file:
             content = file.read(MOST_CONFIG_BYTES + 1)
     except OSError as error:
-        raise BadRequest(f"--model {_shown(model)}: cannot be read: {error.strerror}") from None
+        raise BadRequest(f"--model {_shown(str(path))}: cannot be read: {error.strerror}") from None
     if len(content) > MOST_CONFIG_BYTES:
         raise BadRequest(f"--model {_shown(model)}: is too large to be a config.json")
     try:

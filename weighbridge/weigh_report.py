@@ -101,7 +101,10 @@ def summary_of(request: Weighed) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (
-        ("request", f"{_count(weight.input_tokens)} in ({weight.cached_tokens:,} cached), {request.output_tokens:,} out"),
+        (
+            "request",
+            f"{_count(weight.input_tokens)} in ({weight.cached_tokens:,} cached), {request.output_tokens:,} out",
+        ),
         ("replica", f"{pool.architecture.name} on {pool.tensor_parallel} x {pool.accelerator.name}"),
         ("KV held", _kv(request)),
         ("money", _money(request)),

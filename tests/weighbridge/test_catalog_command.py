@@ -57,7 +57,8 @@ def test_a_gpu_shows_its_data_sheet() -> None:
 def test_a_model_shows_its_shape() -> None:
     table = {row[0]: row[1:] for row in rows("models")}
     assert table["model"] == [
-        "params", "active", "layers", "heads", "KV heads", "KV bytes/token", "context", "attention", "window", "experts",
+        "params", "active", "layers", "heads", "KV heads", "KV bytes/token", "context", "attention", "window",
+        "experts",
     ]  # fmt: skip
     assert table["llama-3.1-8b"] == ["8.0B", "-", "32", "32", "8", "131,072", "131,072", "GQA", "-", "-"]
     assert table["llama-2-7b"][7] == "MHA"

@@ -27,7 +27,19 @@ def file(tmp_path: Path) -> Path:
 def test_help_names_every_command() -> None:
     result = weighbridge("--help")
     assert result.returncode == 0
-    for command in ("up", "gateway", "autoscaler", "simulate", "replay", "usage", "weigh", "gpus", "models", "demo", "check-config"):
+    for command in (
+        "up",
+        "gateway",
+        "autoscaler",
+        "simulate",
+        "replay",
+        "usage",
+        "weigh",
+        "gpus",
+        "models",
+        "demo",
+        "check-config",
+    ):
         assert f" {command} " in result.stdout
 
 

@@ -1,6 +1,7 @@
 """`weighbridge weigh` as an operator calls it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,15 +127,17 @@ def test_money_without_a_price_is_unknown() -> None:
 def test_a_config_json_weighs_what_the_model_of_its_name_does(config: Path) -> None:
     config.write_text(json.dumps(CONFIG))
     got = weighed("--model", str(config), *LONG[2:])
-    assert got.pop("model") == "config.json"
+    assert got.pop("model") == str(config)
     named = weighed(*LONG)
     assert got == {name: value for name, value in named.items() if name != "model"}
 
 
-def test_a_model_in_a_file_of_any_name_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "my[model]"
-    file.write_text(json.dumps(CONFIG))
-    assert "my[model] on 1 x H100" in weigh("--model", str(file), "--gpu", "H100", *SHORT).stdout
+def test_a_folder_and_a_file_of_any_name_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, file in (("org/[m]", "org/[m]/config.json"), ("plain", "plain")):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(json.dumps(CONFIG))
+        assert f"replica  {folder} on 1 x H100\n" in re.sub(" +\n", "\n", weigh("--model", folder, *LONG[2:]).stdout)
 
 
 OPTIONS = {
@@ -159,7 +162,10 @@ OPTIONS = {
     "no batch": (("--planning-batch", "0"), "--planning-batch 0: must be at least 1"),
     "no chunk": (("--prefill-chunk-tokens", "15"), "--prefill-chunk-tokens 15: must be at least 16"),
     "free": (("--price-per-gpu-hour", "0"), "--price-per-gpu-hour 0: must be a number greater than 0"),
-    "price is no number": (("--price-per-gpu-hour", "nan"), "--price-per-gpu-hour nan: must be a number greater than 0"),
+    "price is no number": (
+        ("--price-per-gpu-hour", "nan"),
+        "--price-per-gpu-hour nan: must be a number greater than 0",
+    ),
     "price has no end": (("--price-per-gpu-hour", "inf"), "--price-per-gpu-hour inf: must be a number greater than 0"),
     "unknown GPU": (("--gpu", "h1000"), "--gpu h1000: unknown GPU; did you mean 'H100'?"),
     "no GPU's name": (("--gpu", ""), f"--gpu '': unknown GPU; known: {', '.join(ACCELERATORS)}"),
@@ -235,16 +241,25 @@ def test_the_context_of_a_config_json_is_a_bound(config: Path) -> None:
     config.write_text(json.dumps(CONFIG | {"max_position_embeddings": 8192}))
     result = weigh("--model", str(config), *LONG[2:])
     assert result.exit_code == 2
-    assert "more than the context of config.json (8,192)" in result.stderr
+    assert f"more than the context of {config} (8,192)" in result.stderr
 
 
-def test_a_config_json_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_config_json_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = weigh("--model", "none/config.json", "--gpu", "H100", *SHORT)
     assert result.stderr == "--model none/config.json: cannot be read: No such file or directory\n"
     assert result.exit_code == 2
-    result = weigh("--model", str(tmp_path), "--gpu", "H100", *SHORT)
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    result = weigh("--model", "model", "--gpu", "H100", *SHORT)
+    assert result.stderr == "--model model/config.json: cannot be read: No such file or directory\n"
     assert result.exit_code == 2
-    assert result.stderr.endswith(": is a folder; name the config.json in it\n")
+
+
+def test_the_how_to_shows_what_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/weigh-a-request.md").read_text(encoding="utf-8")
+    shown = re.search(r"```sh\nweighbridge weigh (.+?)\n```\n\n```text\n(.+?)```", page, re.DOTALL)
+    assert shown is not None
+    assert [line.rstrip() for line in weigh(*shown[1].split()).stdout.splitlines()] == shown[2].splitlines()
 
 
 def test_the_command_is_one_of_weighbridge() -> None:
