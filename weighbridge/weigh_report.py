@@ -11,6 +11,7 @@ from estimator.parts import Parts, parts_of
 from estimator.price import Weight, fitting_batch
 from gateway.settings import PoolSettings
 
+MEGA = 1e6
 GIGA = 1e9
 
 
@@ -117,7 +118,7 @@ def summary_of(request: Weighed) -> Table:
 def _kv(request: Weighed) -> str:
     capacity = request.pool.kv_capacity_tokens
     ratio = request.weight.kv_tokens / capacity
-    size = f"{request.kv_bytes / GIGA:,.3f} GB"
+    size = f"{request.kv_bytes / GIGA:,.3f} GB" if request.kv_bytes >= GIGA else f"{request.kv_bytes / MEGA:,.3f} MB"
     return f"{_count(request.weight.kv_tokens)}, {size}: {ratio:.1%} of the replica's {capacity:,}"
 
 

@@ -267,7 +267,8 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
     ],
     ids=[
         "not said", "plain", "llama3 scaling is in the number", "yarn", "yarn is in the number",
-        "yarn without its origin", "linear is ambiguous", "factor is text", "factor is no number", "absurd", "text", "true", "negative",
+        "yarn without its origin", "linear is ambiguous", "factor is text", "factor is no number",
+        "absurd", "text", "true", "negative",
     ],
 )  # fmt: skip
 def test_the_context_is_read_where_the_config_says_it(config: dict[str, Any], tokens: int) -> None:

@@ -100,6 +100,10 @@ def test_kv_bytes_are_those_of_all_gpus() -> None:
     assert weighed(*LONG, "--tp", "16")["kv_bytes"] == 2 * 33_024 * 131_072
 
 
+def test_a_small_kv_footprint_is_shown_in_megabytes() -> None:
+    assert "KV held  110 tokens, 14.418 MB: 0.0% of" in weigh(*LONG[:4], *SHORT).stdout
+
+
 def test_a_planning_batch_beyond_the_kv_cache_is_said_to_be_lower() -> None:
     words = ("--model", "llama-3.1-8b", "--gpu", "L4", *SHORT)
     assert weighed(*words)["planning_batch"] == 36
