@@ -210,7 +210,7 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     }
     project = tomllib.loads(text_of("pyproject.toml"))["project"]
     extras = project["optional-dependencies"]
-    for line in (*project["dependencies"], *extras["embedded"], *extras["dev"]):
+    for line in (*project["dependencies"], *extras["embedded"], *extras["train"], *extras["dev"]):
         requirement = Requirement(line)
         version = str(pins[canonicalize_name(requirement.name)]).removeprefix("==")
         assert requirement.specifier.contains(version), f"{line}: pinned {version}"
