@@ -1,0 +1,1 @@
+"""Measured times of real GPUs as documented numpy tables, without rows that no engine reproduces; `[train]` extra."""

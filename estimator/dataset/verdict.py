@@ -1,0 +1,91 @@
+"""The defects that each type of table can have, put together: one verdict per table."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from estimator.dataset import demand
+from estimator.dataset.columns import Columns, Floats, Ints, Mask, Origin
+from estimator.dataset.defect import Reason, Verdict, faster_than, fits_l2, invalid_latency, judge, repeated_shape
+from estimator.dataset.hardware import HARDWARE, Hardware
+from estimator.dataset.table import Attention, EngineStep, Experts, Latent, Matmul, MixedAttention
+
+
+def judge_table(origin: Origin, table: Columns) -> Verdict:
+    """What to drop of `table`. Operations are judged by the peaks of `origin.gpu`, which must be in `HARDWARE`.
+
+    Steps of whole engines and single layers are not: their time holds more than what a peak bounds. Nor are repeated
+    steps of an engine dropped: each is a sample of its load.
+    """
+    masks: dict[Reason, Mask] = {Reason.INVALID_LATENCY: invalid_latency(table.latency_s)}
+    if isinstance(table, EngineStep):
+        return judge(masks)
+    masks[Reason.REPEATED_SHAPE] = repeated_shape(table.shapes())
+    match table:
+        case Attention():
+            masks |= attention_masks(table, HARDWARE[origin.gpu])
+        case Latent():
+            masks |= latent_masks(table, HARDWARE[origin.gpu])
+        case Matmul():
+            masks |= matmul_masks(table, HARDWARE[origin.gpu])
+        case Experts():
+            masks |= experts_masks(table, HARDWARE[origin.gpu])
+        case MixedAttention():
+            masks |= mixed_masks(table, HARDWARE[origin.gpu])
+    return judge(masks)
+
+
+def attention_masks(table: Attention, gpu: Hardware) -> Mapping[Reason, Mask]:
+    return _cached_masks(table, demand.attention_flops(table), demand.attention_kv_bytes(table), gpu)
+
+
+def latent_masks(table: Latent, gpu: Hardware) -> Mapping[Reason, Mask]:
+    return _cached_masks(table, demand.latent_flops(table), demand.latent_kv_bytes(table), gpu)
+
+
+def matmul_masks(table: Matmul, gpu: Hardware) -> Mapping[Reason, Mask]:
+    """Weights that fit the L2 are re-read there as well, but most layers do: only what beats the memory is dropped."""
+    peak = _peak(demand.arithmetic_bits(table.weight_type), gpu)
+    weights = demand.matmul_weight_bytes(table)
+    return {
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(demand.matmul_flops(table), table.latency_s, peak),
+        Reason.FASTER_THAN_MEMORY: faster_than(weights, table.latency_s, gpu.memory_bytes_per_s),
+    }
+
+
+def experts_masks(table: Experts, gpu: Hardware) -> Mapping[Reason, Mask]:
+    peak = _peak(demand.arithmetic_bits(table.weight_type), gpu)
+    weights = demand.experts_weight_bytes(table)
+    return {
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(demand.experts_flops(table), table.latency_s, peak),
+        Reason.FASTER_THAN_MEMORY: faster_than(weights, table.latency_s, gpu.memory_bytes_per_s),
+    }
+
+
+def mixed_masks(table: MixedAttention, gpu: Hardware) -> Mapping[Reason, Mask]:
+    """Batches without a prefill chunk are decode steps. Beside a chunk the KV cache is not what decides the time."""
+    decode = table.chunk_tokens == 0
+    flops = demand.mixed_flops(table)
+    kv_bytes = demand.mixed_kv_bytes(table)
+    return {
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, table.latency_s, gpu.flops_per_s[16]),
+        Reason.FITS_L2: decode & fits_l2(kv_bytes, gpu.l2_bytes),
+        Reason.FASTER_THAN_MEMORY: decode & faster_than(kv_bytes, table.latency_s, gpu.memory_bytes_per_s),
+    }
+
+
+def _cached_masks(table: Attention | Latent, flops: Floats, kv_bytes: Floats, gpu: Hardware) -> Mapping[Reason, Mask]:
+    # Engines quantize the query to the type of the cache, whatever the table calls the arithmetic.
+    bits = np.minimum(demand.arithmetic_bits(table.arithmetic), demand.arithmetic_bits(table.kv_type))
+    # One token without a cache is a very short prompt.
+    decode = (table.new_tokens == 1) & (table.cached_tokens > 0)
+    return {
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, table.latency_s, _peak(bits, gpu)),
+        Reason.FITS_L2: decode & fits_l2(kv_bytes, gpu.l2_bytes),
+        Reason.FASTER_THAN_MEMORY: decode & faster_than(kv_bytes, table.latency_s, gpu.memory_bytes_per_s),
+    }
+
+
+def _peak(bits: Ints, gpu: Hardware) -> Floats:
+    """FLOP/s of each row's arithmetic."""
+    return np.select([bits == 4, bits == 8], [gpu.flops_per_s[4], gpu.flops_per_s[8]], gpu.flops_per_s[16])

@@ -1,0 +1,109 @@
+"""The installed package's layout, in small: made-up files and reuse marks. Its real tables have a file of their own."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from estimator.dataset import aiconfigurator
+from estimator.dataset.columns import Columns, Origin
+from estimator.dataset.table import Attention, Experts, Latent, Matmul
+
+ATTENTION = {
+    "version": "1.0", "kernel_source": "fa3", "batch_size": 2, "isl": 1, "num_heads": 32, "num_key_value_heads": 8,
+    "head_dim": 128, "attn_dtype": "bfloat16", "kv_cache_dtype": "fp8", "step": 511, "latency": 0.25,
+}  # fmt: skip
+GEMM = {"version": "1.0", "kernel_source": "x", "gemm_dtype": "fp8", "m": 1, "n": 2, "k": 3, "latency": 0.5}
+MOE = {
+    "version": "1.0", "kernel_source": "x", "moe_dtype": "fp8", "num_tokens": 1, "hidden_size": 2, "inter_size": 3,
+    "topk": 4, "num_experts": 5, "moe_tp_size": 6, "moe_ep_size": 7, "distribution": "balanced", "latency": 1.0,
+}  # fmt: skip
+MLA = {
+    "version": "1.0", "kernel_source": "x", "mla_dtype": "bfloat16", "kv_cache_dtype": "fp8", "num_heads": 16,
+    "batch_size": 2, "isl": 1, "tp_size": 8, "step": 3, "latency": 2.0,
+}  # fmt: skip
+
+
+def write(folder: Path, path: str, *rows: dict[str, Any]) -> None:
+    file = folder / f"{path}_perf.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.Table.from_pylist(list(rows)), file)
+
+
+def only(folder: Path) -> tuple[Origin, Columns]:
+    ((origin, table),) = aiconfigurator.load(folder)
+    return origin, table
+
+
+def test_attention_has_seconds_and_no_window_where_the_file_has_none(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/attention/vllm/1.0/generation_attention", ATTENTION)
+    origin, table = only(tmp_path)
+    assert (origin.gpu, origin.engine, origin.version, origin.op) == ("H100", "vllm", "1.0", "generation_attention")
+    assert isinstance(table, Attention)
+    assert table.latency_s.tolist() == [0.00025]
+    assert (table.new_tokens.tolist(), table.cached_tokens.tolist(), table.window_tokens.tolist()) == ([1], [511], [0])
+    assert table.kv_type.equal("fp8").all()
+
+
+def test_as_many_kv_heads_as_heads_may_be_written_as_none(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/attention/vllm/1.0/context_attention", ATTENTION | {"num_key_value_heads": 0})
+    _, table = only(tmp_path)
+    assert isinstance(table, Attention)
+    assert table.kv_heads.tolist() == [32]
+
+
+def test_every_kind_of_operation_has_its_table(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/gemm/sglang/1.0/gemm", GEMM)
+    write(tmp_path, "h100_sxm/mla/sglang/1.0/generation_mla", MLA)
+    write(tmp_path, "h100_sxm/mla/vllm/1.0/mla_context_module", MLA | {"gemm_type": "nvfp4", "model": "DeepSeek-V3"})
+    write(tmp_path, "h100_sxm/moe/trtllm/1.0/moe", MOE)
+    gemm, kernel, module, moe = (table for _, table in aiconfigurator.load(tmp_path))
+    assert isinstance(gemm, Matmul)
+    assert (gemm.tokens.tolist(), gemm.outputs.tolist(), gemm.inputs.tolist()) == ([1], [2], [3])
+    assert isinstance(kernel, Latent)
+    assert kernel.projections.equal("none").all()
+    assert isinstance(module, Latent)
+    assert module.projections.equal("nvfp4").all()
+    assert isinstance(moe, Experts)
+    assert (moe.tensor_parallel.tolist(), moe.expert_parallel.tolist()) == ([6], [7])
+
+
+def test_other_operations_and_engines_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/comm/vllm/1.0/custom_allreduce", GEMM)
+    write(tmp_path, "h100_sxm/gemm/mlc/1.0/gemm", GEMM)
+    assert list(aiconfigurator.load(tmp_path)) == []
+
+
+def test_chosen_operations_are_loaded_alone(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/gemm/vllm/1.0/gemm", GEMM)
+    write(tmp_path, "h100_sxm/moe/vllm/1.0/moe", MOE)
+    assert [origin.op for origin, _ in aiconfigurator.load(tmp_path, frozenset({"moe"}))] == ["moe"]
+
+
+def test_reuse_marks_both_the_borrower_and_the_lender(tmp_path: Path) -> None:
+    for version in ("1.0", "1.1", "2.0"):
+        write(tmp_path, f"b200_sxm/moe/vllm/{version}/moe", MOE | {"version": version})
+    marks = (
+        "schema_version: 1\nreuse:\n- table: moe_perf\n  from_version: 2.0\n- table: gemm_perf\n  from_version: 1.1\n"
+    )
+    (tmp_path / "b200_sxm/moe/vllm/1.0/reuse.yaml").write_text(marks.replace("2.0", "'2.0'"))
+    one, other, newest = (origin for origin, _ in aiconfigurator.load(tmp_path))
+    assert (one.borrowed_from, one.lent_to) == ("2.0", ())
+    assert (other.borrowed_from, other.lent_to) == (None, ())
+    assert (newest.borrowed_from, newest.lent_to) == (None, ("1.0",))
+    assert [origin.shared_between_versions for origin in (one, other, newest)] == [True, False, True]
+
+
+def test_a_latency_without_a_value_is_not_a_number(tmp_path: Path) -> None:
+    write(tmp_path, "h100_sxm/gemm/vllm/1.0/gemm", GEMM, GEMM | {"latency": None})
+    _, table = only(tmp_path)
+    assert [latency_s == latency_s for latency_s in table.latency_s.tolist()] == [True, False]
+
+
+@pytest.mark.parametrize("column", ["m", "gemm_dtype"])
+def test_any_other_missing_value_is_an_error_that_names_file_and_column(tmp_path: Path, column: str) -> None:
+    write(tmp_path, "h100_sxm/gemm/vllm/1.0/gemm", GEMM, GEMM | {column: None})
+    with pytest.raises(ValueError, match=f"gemm_perf.parquet: {column} lacks a value in 1 rows"):
+        list(aiconfigurator.load(tmp_path))

@@ -1,0 +1,83 @@
+"""Mixed batches and steps of engines: made-up files, and the real ones where the folder is on this machine."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from estimator.dataset import llm_pilot, mixed_batches
+from estimator.dataset.defect import Reason
+from estimator.dataset.table import LayerTime, MixedAttention, SkewedAttention
+from estimator.dataset.verdict import judge_table
+
+FOLDER = Path(__file__).parents[4] / "shared" / "data" / "gpu"
+
+
+def write(folder: Path, model: str = "meta-llama/Llama-3.1-8B") -> None:
+    folder.mkdir()
+    (folder / "meta.yaml").write_text(f"hardware: RTX4090\nmodel: {model}\nvllm_version: 0.19.0\n")
+    (folder / "attention.csv").write_text("prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n16,0,2,512,12.5\n")
+    (folder / "dense.csv").write_text("layer,tokens,time_us\nqkv,1,3.0\nact_fn,2,4.0\n")
+    (folder / "per_sequence.csv").write_text("layer,sequences,time_us\nlm_head,1,1000\n")
+    (folder / "skew.csv").write_text(
+        "regime,n,nb,ratio,skew,pc,kp,kvs,kv_big,kv_mean,t_mean_us,t_max_us,t_skew_us,alpha\n"
+        "pure,2,1,0.5,4.0,0,0,128,512,320,52,56,53,0.3\n"
+    )
+
+
+def write_steps(path: Path) -> None:
+    step = {"model": "m", "n_gpus": 2, "users": 4, "B": 3, "kv": 99.5, "n_prefill": 1, "prefill_tokens": 7.0}
+    rows = [step | {"gpu": "T4", "itl_ms": 20.0}, step | {"gpu": "A100", "itl_ms": 0.0}]
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_mixed_batches_become_four_tables_in_seconds(tmp_path: Path) -> None:
+    write(tmp_path / "RTX4090_llama")
+    origins, (attention, dense, sequence, skewed) = zip(*mixed_batches.load(tmp_path), strict=True)
+    assert {(origin.gpu, origin.engine, origin.version) for origin in origins} == {("RTX4090", "vllm", "0.19.0")}
+    assert isinstance(attention, MixedAttention)
+    assert attention.latency_s.tolist() == pytest.approx([12.5e-6])
+    assert (attention.chunk_tokens.tolist(), attention.decode_tokens.tolist()) == ([16], [512])
+    assert isinstance(dense, LayerTime)
+    assert dense.layer.equal("act_fn").tolist() == [False, True]
+    assert isinstance(sequence, LayerTime)
+    assert sequence.latency_s.tolist() == pytest.approx([1e-3])
+    assert isinstance(skewed, SkewedAttention)
+    assert skewed.latency_at_longest_s.tolist() == pytest.approx([56e-6])
+
+
+def test_mixed_batches_of_another_model_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "RTX4090_other", model="other")
+    with pytest.raises(ValueError, match=r"other; `demand\.MIXED_HEADS`"):
+        list(mixed_batches.load(tmp_path))
+
+
+def test_steps_of_engines_have_seconds_and_name_their_gpus(tmp_path: Path) -> None:
+    write_steps(tmp_path / "steps.parquet")
+    origin, table = llm_pilot.load(tmp_path / "steps.parquet")
+    assert (origin.gpu, origin.engine) == ("A100/T4", "tgi")
+    assert table.latency_s.tolist() == [0.02, 0.0]
+    assert table.kv_tokens.tolist() == [99.5, 99.5]
+    assert judge_table(origin, table).kept.tolist() == [True, False]
+
+
+def test_the_real_mixed_batches_are_kept_but_for_decode_in_the_l2() -> None:
+    if not FOLDER.is_dir():
+        pytest.skip("the measured tables are not on this machine")
+    seen = {}
+    for origin, table in mixed_batches.load(FOLDER / "mixed_batches"):
+        seen[origin.gpu, origin.op] = (len(table), dict(judge_table(origin, table).counts()))
+    assert seen["RTX4090", "mixed_attention"] == (8643, {Reason.FITS_L2: 63})
+    assert seen["RTXPRO6000", "mixed_attention"] == (19364, {Reason.FITS_L2: 102})
+    for gpu in ("RTX4090", "RTXPRO6000"):
+        assert seen[gpu, "dense_layer"] == (1368, {})
+        assert seen[gpu, "sequence_layer"] == (80, {})
+        assert seen[gpu, "skewed_attention"] == (13009, {})
+
+
+def test_the_real_steps_of_engines_are_all_kept() -> None:
+    if not FOLDER.is_dir():
+        pytest.skip("the measured tables are not on this machine")
+    origin, table = llm_pilot.load(FOLDER / "llm_pilot_decode_steps.parquet")
+    assert (len(table), judge_table(origin, table).kept.all()) == (214_668, True)
