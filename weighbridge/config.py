@@ -138,11 +138,16 @@ def _models(pool: Any) -> list[str]:
     return [model for model in models if isinstance(model, str)] if isinstance(models, list) else []
 
 
+def is_path(architecture: str) -> bool:
+    """Whether an architecture is given as a file or folder, not by name: `meta-llama/Llama-3.1-8B` is a name."""
+    return architecture.endswith(".json") or architecture.startswith(("/", "./", "../", "~"))
+
+
 def _inline_architectures(pools: dict[str, Any], place: Callable[[str], Path], problems: list[Problem]) -> None:
     """Replace the path of a `config.json`, or of its folder, by the file's content."""
     for name, pool in pools.items():
         value = pool.get("architecture") if isinstance(pool, dict) else None
-        if not isinstance(value, str) or not (value.endswith(".json") or value.startswith(("/", "./", "../", "~"))):
+        if not isinstance(value, str) or not is_path(value):
             continue
         path = ("pools", name, "architecture")
         file = place(value)

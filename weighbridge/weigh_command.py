@@ -15,6 +15,7 @@ from estimator.architecture import Architecture, architecture_from_config
 from estimator.models import MODELS, find_model
 from estimator.work import kv_capacity_tokens
 from gateway.settings import PoolSettings
+from weighbridge.config import is_path
 from weighbridge.config_errors import did_you_mean, suggestion
 from weighbridge.weigh_report import Weighed, summary_of, table_of, to_json, weighed
 
@@ -36,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def weigh_command(
-    model: Annotated[str, typer.Option(help="A name from `weighbridge models`, or the path of a config.json.")],
+    model: Annotated[
+        str, typer.Option(help="A name from `weighbridge models`, or the path of a config.json or its folder.")
+    ],
     gpu: Annotated[str, typer.Option(help="A name from `weighbridge gpus`.")],
     input_tokens: Annotated[int, typer.Option(help="Tokens of the prompt.")],
     output_tokens: Annotated[int, typer.Option(help="Tokens of the answer.")],
@@ -51,6 +54,9 @@ def weigh_command(
     prefill_chunk_tokens: Annotated[
         int, typer.Option(help="Prefill tokens in one step, as in the pool's configuration.")
     ] = 2048,
+    kv_tokens: Annotated[
+        int | None, typer.Option(help="KV cache of the replica in tokens, as its model server logs it; else estimated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
     """Weigh one request: its GPU-seconds (a share of a replica's time, not a latency), their parts, KV cache, money."""
@@ -65,6 +71,7 @@ def weigh_command(
             price_per_gpu_hour=price_per_gpu_hour,
             planning_batch=planning_batch,
             prefill_chunk_tokens=prefill_chunk_tokens,
+            kv_tokens=kv_tokens,
         )
     except BadRequest as error:
         _fail(str(error))
@@ -88,6 +95,7 @@ def _weigh(
     price_per_gpu_hour: float | None,
     planning_batch: int,
     prefill_chunk_tokens: int,
+    kv_tokens: int | None,
 ) -> Weighed:
     """The request as a pool with these settings weighs it. Raises BadRequest."""
     _within("--input-tokens", input_tokens, 1, MOST_TOKENS)
@@ -99,6 +107,8 @@ def _weigh(
     _within("--tp", tensor_parallel, 1, MOST_GPUS)
     _within("--planning-batch", planning_batch, 1, 4096)
     _within("--prefill-chunk-tokens", prefill_chunk_tokens, 16, MOST_TOKENS)
+    if kv_tokens is not None:
+        _within("--kv-tokens", kv_tokens, 1, MOST_TOKENS)
     if price_per_gpu_hour is not None and not (math.isfinite(price_per_gpu_hour) and price_per_gpu_hour > 0):
         raise BadRequest(f"--price-per-gpu-hour {price_per_gpu_hour:g}: must be a number greater than 0")
     accelerator = find_accelerator(gpu)
@@ -112,7 +122,7 @@ def _weigh(
             f"more than the context of {architecture.name} ({architecture.context_tokens:,})"
         )
     try:
-        capacity = _capacity(architecture, accelerator, tensor_parallel, tokens)
+        capacity = _capacity(architecture, accelerator, tensor_parallel, tokens, kv_tokens)
         pool = PoolSettings(
             name=PoolName("weigh"),
             models=(architecture.name,),
@@ -133,7 +143,7 @@ def _weigh(
 
 def architecture_named(model: str) -> Architecture:
     """The architecture of a built-in name or of the `config.json` at a path, named as it is here. Raises BadRequest."""
-    found = None if model.endswith(".json") else find_model(model)
+    found = None if is_path(model) else find_model(model)
     if found is not None:
         return found
     name = _shown(model)
@@ -145,8 +155,8 @@ def architecture_named(model: str) -> Architecture:
 
 def _config_text(model: str) -> str:
     """The content of the file at the path `model`, or of the `config.json` in that folder. Raises BadRequest."""
-    path = Path(model)
-    if not model.endswith(".json") and not _is_there(model):
+    path = Path(model).expanduser()
+    if not is_path(model) and not _is_there(model):
         close = suggestion(model, MODELS)
         advice = f"did you mean {close!r}?" if close else "`weighbridge models` lists them"
         raise BadRequest(f"--model {_shown(model)}: no built-in model has this name, nor is it a file; {advice}")
@@ -185,16 +195,18 @@ def _mapping(content: str, model: str) -> dict[str, Any]:
     return config
 
 
-def _capacity(architecture: Architecture, accelerator: Accelerator, gpus: int, tokens: int) -> int:
+def _capacity(
+    architecture: Architecture, accelerator: Accelerator, gpus: int, tokens: int, known_tokens: int | None
+) -> int:
     """KV cache tokens of the replica. Raises BadRequest when the model or the request does not fit."""
     if architecture.heads % gpus:
         raise BadRequest(f"--tp {gpus}: does not divide the {architecture.heads} heads of {architecture.name}")
     where = f"{gpus} x {accelerator.name}"
-    capacity = kv_capacity_tokens(architecture, accelerator, gpus)
+    capacity = kv_capacity_tokens(architecture, accelerator, gpus) if known_tokens is None else known_tokens
     if capacity < 1:
         raise BadRequest(
             f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / 1e9:.4g} GB) leave no room "
-            f"for KV cache on {where}; raise --tp or take a larger GPU"
+            f"for KV cache on {where}; raise --tp, take a larger GPU or give --kv-tokens"
         )
     if tokens > capacity:
         raise BadRequest(

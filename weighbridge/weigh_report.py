@@ -70,7 +70,7 @@ def to_json(request: Weighed) -> str:
         "money": request.money,
         "source": weight.source.value,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def table_of(request: Weighed) -> Table:
@@ -125,7 +125,7 @@ def _kv(request: Weighed) -> str:
 def _money(request: Weighed) -> str:
     if request.money is None:
         return "unknown without --price-per-gpu-hour"
-    return f"{request.money:,.6f} at {request.pool.price_per_gpu_hour:g} per GPU-hour"
+    return f"{request.money:.4g} at {request.pool.price_per_gpu_hour:g} per GPU-hour"
 
 
 def _count(tokens: int) -> str:

@@ -62,8 +62,8 @@ class Columns:
         return type(self)(**columns)
 
     def shapes(self) -> Ints:
-        """Everything but the latency as integers, one row each: equal rows were measured under equal conditions."""
-        columns = [getattr(self, field.name) for field in fields(self) if field.name != "latency_s"]
+        """Everything but latencies as integers, one row each: equal rows were measured under equal conditions."""
+        columns = [getattr(self, field.name) for field in fields(self) if not field.name.startswith("latency")]
         integers = [column.codes if isinstance(column, Labels) else column for column in columns]
         return np.stack(integers, axis=1).astype(np.int64)
 

@@ -16,8 +16,6 @@ class Reason(StrEnum):
 
     INVALID_LATENCY = "invalid-latency"
     """Not a number, infinite, zero or negative."""
-    REPEATED_SHAPE = "repeated-shape"
-    """Measured before under equal conditions: a random split would put one of the two on each side."""
     FASTER_THAN_ARITHMETIC = "faster-than-arithmetic"
     """More FLOP/s than the GPU's peak."""
     FITS_L2 = "fits-l2"
@@ -25,6 +23,8 @@ class Reason(StrEnum):
     rows tell only the floor of a launch."""
     FASTER_THAN_MEMORY = "faster-than-memory"
     """More bytes/s than the GPU's memory delivers."""
+    REPEATED_SHAPE = "repeated-shape"
+    """Measured before, in a row that is kept, under equal conditions: a random split would put one on each side."""
 
 
 _REASONS = tuple(Reason)
@@ -65,11 +65,12 @@ def invalid_latency(latency_s: Floats) -> Mask:
     return ~(np.isfinite(latency_s) & (latency_s > 0))
 
 
-def repeated_shape(shapes: Ints) -> Mask:
-    """Rows, one shape each, that equal an earlier row."""
-    repeated = np.ones(len(shapes), dtype=np.bool_)
-    _, first = np.unique(shapes, axis=0, return_index=True)
-    repeated[first] = False
+def repeated_shape(shapes: Ints, usable: Mask) -> Mask:
+    """Rows, one shape each, that equal an earlier usable row."""
+    rows = np.flatnonzero(usable)
+    repeated = np.array(usable)
+    _, first = np.unique(shapes[rows], axis=0, return_index=True)
+    repeated[rows[first]] = False
     return repeated
 
 

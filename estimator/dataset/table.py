@@ -28,8 +28,11 @@ class Attention(Columns):
     kernel: Labels
 
     def head_shapes(self) -> Ints:
-        """(heads, KV heads, head size, window) per row: what tells the attention layers of models apart."""
-        return np.stack([self.heads, self.kv_heads, self.head_size, self.window_tokens], axis=1)
+        """(heads, KV heads, head size) per row: what tells the attention layers of models apart.
+
+        Without the window: one that the context does not fill changes nothing, and would be on both sides of a split.
+        """
+        return np.stack([self.heads, self.kv_heads, self.head_size], axis=1)
 
     def context_tokens(self) -> Ints:
         """Of each sequence when the operation ends."""

@@ -20,7 +20,6 @@ def judge_table(origin: Origin, table: Columns) -> Verdict:
     masks: dict[Reason, Mask] = {Reason.INVALID_LATENCY: invalid_latency(table.latency_s)}
     if isinstance(table, EngineStep):
         return judge(masks)
-    masks[Reason.REPEATED_SHAPE] = repeated_shape(table.shapes())
     match table:
         case Attention():
             masks |= attention_masks(table, HARDWARE[origin.gpu])
@@ -32,6 +31,7 @@ def judge_table(origin: Origin, table: Columns) -> Verdict:
             masks |= experts_masks(table, HARDWARE[origin.gpu])
         case MixedAttention():
             masks |= mixed_masks(table, HARDWARE[origin.gpu])
+    masks[Reason.REPEATED_SHAPE] = repeated_shape(table.shapes(), judge(masks).kept)
     return judge(masks)
 
 

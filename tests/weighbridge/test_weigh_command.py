@@ -64,7 +64,7 @@ def test_the_table_has_the_parts_their_sum_and_what_was_weighed() -> None:
         "request  32,768 tokens in (0 cached), 256 out",
         "replica  llama-3.1-8b on 1 x H100",
         "KV held  33,024 tokens, 4.329 GB: 7.3% of the replica's 455,008",
-        f"money    {numbers[4] / 3600 * 2.5:.6f} at 2.5 per GPU-hour",
+        f"money    {numbers[4] / 3600 * 2.5:.4g} at 2.5 per GPU-hour",
         "source   analytic, at a planning batch of 48",
     ]
 
@@ -136,6 +136,18 @@ def test_a_config_json_weighs_what_the_model_of_its_name_does(config: Path) -> N
     assert got == {name: value for name, value in named.items() if name != "model"}
 
 
+def test_a_folder_that_is_named_like_a_model_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "llama-3.1-8b"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": 16}))
+    assert weighed("--model", str(folder), *LONG[2:])["kv_bytes"] == 33_024 * 131_072 // 2
+
+
+def test_a_known_kv_cache_takes_the_place_of_the_estimate() -> None:
+    words = ("--model", "llama-3.1-70b", "--gpu", "H100", *SHORT, "--kv-tokens", "20000")
+    assert (weighed(*words)["kv_capacity_tokens"], weighed(*words)["planning_batch"]) == (20_000, 17)
+
+
 def test_a_folder_and_a_file_of_any_name_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder, file in (("org/[m]", "org/[m]/config.json"), ("plain", "plain")):
@@ -195,8 +207,8 @@ OPTIONS = {
     ),
     "weights do not fit": (
         ("--model", "llama-3.1-70b"),
-        "--tp 1: the weights of llama-3.1-70b (141.1 GB) leave no room for KV cache on 1 x H100; raise --tp or take a "
-        "larger GPU",
+        "--tp 1: the weights of llama-3.1-70b (141.1 GB) leave no room for KV cache on 1 x H100; raise --tp, take a "
+        "larger GPU or give --kv-tokens",
     ),
     "request does not fit": (
         ("--gpu", "L4", "--input-tokens", "60000"),

@@ -12,11 +12,13 @@ def test_a_latency_is_a_positive_number() -> None:
 
 def test_the_first_of_equal_shapes_is_kept() -> None:
     shapes = np.array([[1, 2], [3, 4], [1, 2], [2, 1], [1, 2]])
-    assert repeated_shape(shapes).tolist() == [False, False, True, False, True]
+    assert repeated_shape(shapes, np.ones(5, dtype=np.bool_)).tolist() == [False, False, True, False, True]
+    usable = np.array([False, True, True, True, True])
+    assert repeated_shape(shapes, usable).tolist() == [False, False, False, False, True]
 
 
 def test_no_shapes_repeat_nothing() -> None:
-    assert repeated_shape(np.empty((0, 2), dtype=np.int64)).tolist() == []
+    assert repeated_shape(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.bool_)).tolist() == []
 
 
 def test_a_cache_as_large_as_the_l2_fits() -> None:

@@ -54,7 +54,7 @@ def test_contexts_beyond_the_limit_are_tested() -> None:
 def test_a_table_of_attention_splits_by_its_heads_and_by_its_contexts() -> None:
     table = attention([1.0, 1.0, 1.0], heads=[32, 64, 32], cached_tokens=[4095, 4096, 99])
     shapes = table.head_shapes()
-    assert shapes.tolist() == [[32, 8, 128, 0], [64, 8, 128, 0], [32, 8, 128, 0]]
+    assert shapes.tolist() == [[32, 8, 128], [64, 8, 128], [32, 8, 128]]
     assert unseen_shapes(shapes, 0.5).test[0] == unseen_shapes(shapes, 0.5).test[2]
     assert longer_contexts(table.context_tokens()).test.tolist() == [False, True, False]
 

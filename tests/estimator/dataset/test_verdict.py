@@ -97,6 +97,7 @@ def test_mixed_batches_are_decode_steps_only_without_a_chunk() -> None:
 
 def test_a_shape_that_was_measured_before_is_dropped() -> None:
     assert reasons(attention([1.0, 1.1])) == [None, Reason.REPEATED_SHAPE]
+    assert reasons(attention([np.nan, 1.0, 1.1])) == [Reason.INVALID_LATENCY, None, Reason.REPEATED_SHAPE]
 
 
 def test_a_layer_has_no_peak_but_repeats() -> None:
