@@ -66,7 +66,5 @@ async def test_a_queue_goes_on_at_the_master_that_sentinel_names(tmp_path: Path)
                 # What the replica had not received yet is its owner's to tell again.
                 with suppress(BacklogUnavailable):
                     seen = await waits(backlog, ONE, "w2")
-                # Sentinel needs the processor too.
-                await asyncio.sleep(0.05)
         assert "of w2" in seen
         await backlog.close()
