@@ -28,7 +28,8 @@ class Outbox:
         self.known: set[TicketId] = set()
         self._enqueue: dict[TicketId, tuple[Ticket, float, float]] = {}
         self._start: list[TicketId] = []
-        self._evict: list[TicketId] = []
+        self._evict: dict[TicketId, None] = {}
+        """In order, each once."""
         self._tenants: dict[tuple[str, int], tuple[float, float]] = {}
         self._replicas: dict[ReplicaName, tuple[float, int]] = {}
         self._number = 0
@@ -56,7 +57,7 @@ class Outbox:
     def withdraw(self, ticket: TicketId) -> None:
         """A ticket will not run."""
         if self._enqueue.pop(ticket, None) is None or ticket in self.known or self._is_sent(ticket):
-            self._evict.append(ticket)
+            self._evict[ticket] = None
 
     def started(self, ticket: TicketId) -> None:
         """A leased ticket has been sent."""
@@ -89,10 +90,10 @@ class Outbox:
                 for ticket, arrived_at_s, bound_s in self._enqueue.values()
             ],
             start=self._start if report else [],
-            evict=self._evict,
+            evict=list(self._evict),
             charges=self._unanswered,
         )
-        self._enqueue, self._start, self._evict = {}, [] if report else self._start, []
+        self._enqueue, self._start, self._evict = {}, [] if report else self._start, {}
         self._sent = letter
         return letter
 
@@ -117,7 +118,7 @@ class Outbox:
     def reset(self) -> None:
         """Redis is told everything anew: what waits is enqueued by the caller, what was to leave is not there."""
         self.known.clear()
-        self._enqueue, self._start, self._evict = {}, [], []
+        self._enqueue, self._start, self._evict = {}, [], {}
 
     def _is_sent(self, ticket: TicketId) -> bool:
         return self._sent is not None and any(pending.ticket.id == ticket for pending in self._sent.enqueue)

@@ -113,8 +113,7 @@ class Pool:
     @property
     def full(self) -> bool:
         """Whether a request is turned away here. While Redis answers, the queue itself says who gives way."""
-        most = self.settings.max_waiting
-        return self.room.count >= (2 * most if self.connected else most)
+        return self.room.count >= self.settings.max_waiting * (2 if self.connected else 1)
 
     def enter(self, guest: "Exchange", now_s: float, *, first: bool) -> Seat["Exchange"]:
         """Let a request wait; `pump` afterwards. `first`: it was sent before, and comes back."""
@@ -218,6 +217,7 @@ class Pool:
         """A ticket of this worker may be sent to a replica. If that cannot be used from here, it goes back."""
         seat = self.room.seat_of(lease.ticket)
         if seat is None:
+            self.outbox.withdraw(lease.ticket)  # a Redis that failed over still has it, and would lease it for ever
             return
         replica = self.replicas.get(lease.replica)
         if replica is None or not replica.usable(now_s):

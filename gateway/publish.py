@@ -5,12 +5,12 @@ itself, says so once, and tells Redis everything anew when it is back.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
 
-from backlog.records import Lease, TicketId
+from backlog.records import TicketId
 from backlog.store import Backlog, BacklogUnavailable
 from backlog.turn import Reply, Turn
 from gateway.pool import Pool
@@ -140,7 +140,6 @@ class Publisher:
             pool.fleet.claimed(replica, prefill_s, kv_tokens)
         # The view is the state after the claim, so the claim's consequences come first.
         if reply.claims is not None:
-            self._drop_ghosts(reply.claims.leases)
             pool.claimed(reply.claims, now_s)
         if reply.view is not None:
             self._published_at_s = self.heard_at_s = now_s
@@ -151,7 +150,10 @@ class Publisher:
             self._check(reply.owned == known, now_s)
 
     def _check(self, complete: bool, now_s: float) -> None:
-        """A Redis that failed over may have lost tickets, or kept some that have left."""
+        """A Redis that failed over may have lost tickets, or kept some that have left.
+
+        As many of one kind as of the other: the numbers agree until `Pool.granted` withdraws one that has left.
+        """
         if complete:
             self._missing_since_s = None
         elif self._missing_since_s is None:
@@ -160,16 +162,6 @@ class Publisher:
             self._missing_since_s = None
             _log.warning("redis has lost tickets, telling it everything anew", pool=self._name)
             self._pool.connected = False
-
-    def _drop_ghosts(self, leases: Iterable[Lease]) -> None:
-        """A Redis that failed over leases tickets that have left, again and again, until it is told that they have.
-
-        As many of them as of tickets that it has lost would hide both from `_check`.
-        """
-        pool = self._pool
-        for lease in leases:
-            if lease.owner == pool.worker and pool.room.seat_of(lease.ticket) is None:
-                pool.outbox.withdraw(lease.ticket)
 
     def _lose(self, cause: str) -> None:
         now_s = self._clock()
@@ -198,9 +190,7 @@ class Publisher:
         pool, now_s = self._pool, self._clock()
         kind = message[:1]
         if kind == b"L":
-            lease = self._backlog.lease_from_mail(self._name, message)
-            self._drop_ghosts([lease])
-            pool.granted(lease, now_s)
+            pool.granted(self._backlog.lease_from_mail(self._name, message), now_s)
         elif kind == b"E":
             pool.turned_away(TicketId(message[1:].decode()), now_s)
         else:
