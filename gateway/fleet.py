@@ -56,7 +56,9 @@ class Fleet:
     def usable(self, now_s: float, *, avoid: Iterable[str] = ()) -> list[pick.Load]:
         """The loads of the replicas to which new work may be sent; those to `avoid` only where there is no other."""
         loads = [replica.ledger.load for replica in self.replicas.values() if replica.usable(now_s)]
-        return [load for load in loads if load.name not in avoid] or loads if avoid else loads
+        if not avoid:
+            return loads
+        return [load for load in loads if load.name not in avoid] or loads
 
     def has_room(self, rule: pick.PickRule, now_s: float) -> bool:
         """Whether some replica would take the smallest request."""

@@ -134,7 +134,7 @@ def _has_fp8(gpu: Accelerator) -> bool:
 
 
 def _billions(parameters: int) -> str:
-    return f"{parameters / 1e9:,.1f}B"
+    return f"{parameters / GIGA:,.1f}B"
 
 
 def _table(first: Sequence[str], numbers: Sequence[str], last: Sequence[str]) -> Table:

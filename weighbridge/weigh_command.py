@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from backlog.records import PoolName
-from estimator.accelerator import ACCELERATORS, Accelerator, find_accelerator
+from estimator.accelerator import ACCELERATORS, GIGA, Accelerator, find_accelerator
 from estimator.architecture import Architecture, architecture_from_config
 from estimator.models import MODELS, find_model
 from estimator.work import kv_capacity_tokens
@@ -205,8 +205,8 @@ def _capacity(
     capacity = kv_capacity_tokens(architecture, accelerator, gpus) if known_tokens is None else known_tokens
     if capacity < 1:
         raise BadRequest(
-            f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / 1e9:.4g} GB) leave no room "
-            f"for KV cache on {where}; raise --tp, take a larger GPU or give --kv-tokens"
+            f"--tp {gpus}: the weights of {architecture.name} ({architecture.weight_bytes / GIGA:.4g} GB) leave no "
+            f"room for KV cache on {where}; raise --tp, take a larger GPU or give --kv-tokens"
         )
     if tokens > capacity:
         raise BadRequest(

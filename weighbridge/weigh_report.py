@@ -7,12 +7,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from estimator.accelerator import GIGA
 from estimator.parts import Parts, parts_of
 from estimator.price import Weight, fitting_batch
 from gateway.settings import PoolSettings
 
 MEGA = 1e6
-GIGA = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,34 +44,17 @@ def latent_masks(table: Latent, gpu: Hardware) -> Mapping[Reason, Mask]:
 
 
 def matmul_masks(table: Matmul, gpu: Hardware) -> Mapping[Reason, Mask]:
-    """Weights that fit the L2 are re-read there as well, but most layers do: only what beats the memory is dropped."""
-    peak = _peak(demand.arithmetic_bits(table.weight_type), gpu)
-    weights = demand.matmul_weight_bytes(table)
-    return {
-        Reason.FASTER_THAN_ARITHMETIC: faster_than(demand.matmul_flops(table), table.latency_s, peak),
-        Reason.FASTER_THAN_MEMORY: faster_than(weights, table.latency_s, gpu.memory_bytes_per_s),
-    }
+    return _weight_masks(table, demand.matmul_flops(table), demand.matmul_weight_bytes(table), gpu)
 
 
 def experts_masks(table: Experts, gpu: Hardware) -> Mapping[Reason, Mask]:
-    peak = _peak(demand.arithmetic_bits(table.weight_type), gpu)
-    weights = demand.experts_weight_bytes(table)
-    return {
-        Reason.FASTER_THAN_ARITHMETIC: faster_than(demand.experts_flops(table), table.latency_s, peak),
-        Reason.FASTER_THAN_MEMORY: faster_than(weights, table.latency_s, gpu.memory_bytes_per_s),
-    }
+    return _weight_masks(table, demand.experts_flops(table), demand.experts_weight_bytes(table), gpu)
 
 
 def mixed_masks(table: MixedAttention, gpu: Hardware) -> Mapping[Reason, Mask]:
     """Batches without a prefill chunk are decode steps. Beside a chunk the KV cache is not what decides the time."""
-    decode = table.chunk_tokens == 0
-    flops = demand.mixed_flops(table)
-    kv_bytes = demand.mixed_kv_bytes(table)
-    return {
-        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, table.latency_s, gpu.flops_per_s[16]),
-        Reason.FITS_L2: decode & fits_l2(kv_bytes, gpu.l2_bytes),
-        Reason.FASTER_THAN_MEMORY: decode & faster_than(kv_bytes, table.latency_s, gpu.memory_bytes_per_s),
-    }
+    flops, kv_bytes = demand.mixed_flops(table), demand.mixed_kv_bytes(table)
+    return _decode_masks(table.latency_s, flops, kv_bytes, table.chunk_tokens == 0, gpu.flops_per_s[16], gpu)
 
 
 def _cached_masks(table: Attention | Latent, flops: Floats, kv_bytes: Floats, gpu: Hardware) -> Mapping[Reason, Mask]:
@@ -79,10 +62,26 @@ def _cached_masks(table: Attention | Latent, flops: Floats, kv_bytes: Floats, gp
     bits = np.minimum(demand.arithmetic_bits(table.arithmetic), demand.arithmetic_bits(table.kv_type))
     # One token without a cache is a very short prompt.
     decode = (table.new_tokens == 1) & (table.cached_tokens > 0)
+    return _decode_masks(table.latency_s, flops, kv_bytes, decode, _peak(bits, gpu), gpu)
+
+
+def _decode_masks(
+    latency_s: Floats, flops: Floats, kv_bytes: Floats, decode: Mask, peak: Floats | float, gpu: Hardware
+) -> Mapping[Reason, Mask]:
+    """All rows are judged by their FLOPs, those that `decode` by the KV cache that they read as well."""
     return {
-        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, table.latency_s, _peak(bits, gpu)),
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, latency_s, peak),
         Reason.FITS_L2: decode & fits_l2(kv_bytes, gpu.l2_bytes),
-        Reason.FASTER_THAN_MEMORY: decode & faster_than(kv_bytes, table.latency_s, gpu.memory_bytes_per_s),
+        Reason.FASTER_THAN_MEMORY: decode & faster_than(kv_bytes, latency_s, gpu.memory_bytes_per_s),
+    }
+
+
+def _weight_masks(table: Matmul | Experts, flops: Floats, weights: Floats, gpu: Hardware) -> Mapping[Reason, Mask]:
+    """Weights that fit the L2 are re-read there, as by most layers of an engine: only what beats the memory falls."""
+    peak = _peak(demand.arithmetic_bits(table.weight_type), gpu)
+    return {
+        Reason.FASTER_THAN_ARITHMETIC: faster_than(flops, table.latency_s, peak),
+        Reason.FASTER_THAN_MEMORY: faster_than(weights, table.latency_s, gpu.memory_bytes_per_s),
     }
 
 
