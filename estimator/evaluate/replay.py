@@ -1,0 +1,129 @@
+"""A recorded vLLM run, and its replay on the simulated engine.
+
+Arrivals, token counts and the KV cache are the run's own; step times are modelled. The recording has no texts, so that
+the replay shares no prefixes.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from estimator.accelerator import Accelerator, find_accelerator
+from estimator.architecture import Architecture
+from estimator.models import find_model
+from estimator.step import Step
+from simulator.engine import Engine
+from simulator.request import Completion, EngineRequest, EngineSettings, RequestId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One request of a recorded run. Instants are seconds of the recording's clock."""
+
+    request_id: RequestId
+    input_tokens: int
+    output_tokens: int
+    queued_at_s: float
+    scheduled_at_s: float
+    first_token_at_s: float
+    last_token_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A recorded run; requests in order of arrival."""
+
+    requests: Sequence[Recorded]
+    settings: EngineSettings
+    architecture: Architecture
+    accelerator: Accelerator
+
+    @property
+    def busy_s(self) -> float:
+        return max(row.last_token_at_s for row in self.requests) - self.requests[0].queued_at_s
+
+
+def read_run(folder: Path) -> Run:
+    """Raises `OSError` for a file that is not there, `ValueError` for a model or a GPU that is not registered."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    with (folder / "requests.jsonl").open(encoding="utf-8") as lines:
+        requests = [_recorded(json.loads(line)) for line in lines]
+    architecture = find_model(meta["model"])
+    accelerator = find_accelerator(meta["hardware"]["device_name"])
+    if architecture is None or accelerator is None:
+        raise ValueError(f"{folder}: {meta['model']} on {meta['hardware']['device_name']} is not registered")
+    limits = meta["engine_kwargs"]
+    settings = EngineSettings(
+        kv_tokens=meta["kv_cache"]["num_kv_tokens"],
+        max_context_tokens=limits["max_model_len"],
+        max_batched_tokens=limits["max_num_batched_tokens"],
+        max_sequences=limits["max_num_seqs"],
+        prefix_cache=False,
+    )
+    requests.sort(key=lambda row: row.queued_at_s)
+    return Run(requests=requests, settings=settings, architecture=architecture, accelerator=accelerator)
+
+
+def replay(run: Run, step: Step) -> Mapping[str, Completion]:
+    """The run's requests by their ids, as the simulated engine ends them."""
+    engine = Engine(run.settings, step)
+    done: dict[str, Completion] = {}
+    waiting = list(reversed(run.requests))
+    now_s = run.requests[0].queued_at_s
+    while waiting or not engine.idle:
+        if engine.idle:
+            now_s = max(now_s, waiting[-1].queued_at_s)
+        while waiting and waiting[-1].queued_at_s <= now_s:
+            row = waiting.pop()
+            asked = EngineRequest(
+                request_id=row.request_id, input_tokens=row.input_tokens, output_tokens=row.output_tokens
+            )
+            rejection = engine.submit(asked, row.queued_at_s)
+            if rejection is not None:
+                raise ValueError(f"{row.request_id} was served in the run and is refused here: {rejection}")
+        result = engine.step(now_s)
+        now_s = result.ended_at_s
+        done.update((completion.request_id, completion) for completion in result.completions)
+    return done
+
+
+LATENCIES: Mapping[str, tuple[Callable[[Completion], float], Callable[[Recorded], float]]] = {
+    "TTFT": (
+        lambda done: done.first_token_at_s - done.arrived_at_s,
+        lambda row: row.first_token_at_s - row.queued_at_s,
+    ),
+    "TPOT": (
+        lambda done: (done.finished_at_s - done.first_token_at_s) / max(1, done.output_tokens - 1),
+        lambda row: (row.last_token_at_s - row.first_token_at_s) / max(1, row.output_tokens - 1),
+    ),
+    "end-to-end latency": (
+        lambda done: done.finished_at_s - done.arrived_at_s,
+        lambda row: row.last_token_at_s - row.queued_at_s,
+    ),
+}
+"""Seconds of a simulated and of a recorded request."""
+
+
+def percentile(values: Sequence[float], ratio: float) -> float:
+    return sorted(values)[int(ratio * len(values))]
+
+
+def latency_ratio(run: Run, done: Mapping[str, Completion], latency: str, ratio: float) -> float:
+    """A percentile of the replay over the same of the recording."""
+    of_simulated, of_recorded = LATENCIES[latency]
+    simulated_s = percentile([of_simulated(one) for one in done.values()], ratio)
+    return simulated_s / percentile([of_recorded(row) for row in run.requests], ratio)
+
+
+def _recorded(row: Mapping[str, Any]) -> Recorded:
+    return Recorded(
+        request_id=RequestId(row["request_id"]),
+        input_tokens=row["input_toks"],
+        output_tokens=row["output_toks"],
+        queued_at_s=row["queued_ts"],
+        scheduled_at_s=row["scheduled_ts"],
+        first_token_at_s=row["first_token_ts"],
+        last_token_at_s=row["last_token_ts"],
+    )
