@@ -5,8 +5,6 @@ file of JSON lines, plain or gzipped, with the text in `input`, in the order in 
 """
 
 import argparse
-import gzip
-import importlib
 import json
 import sys
 import timeit
@@ -14,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from estimator.evaluate.texts import read_texts, token_counts
 from estimator.tokens import TokenFactors, TokenRoutes
 from estimator.tokens_evaluate import token_errors
 from estimator.tokens_text import text_size
@@ -50,11 +49,8 @@ def costs() -> None:
 
 def errors(tokenizer_file: Path, texts_file: Path) -> None:
     """Print the median errors of the texts in the file, as one route."""
-    tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(str(tokenizer_file))
-    raw = texts_file.read_bytes()
-    lines = (gzip.decompress(raw) if texts_file.suffix == ".gz" else raw).splitlines()
-    texts = [json.loads(line)["input"] for line in lines]
-    counts = [max(1, len(tokenizer.encode(text, add_special_tokens=False).ids)) for text in texts]
+    texts = read_texts(texts_file)
+    counts = token_counts(tokenizer_file, texts)
     found = token_errors([text_size(text.encode()) for text in texts], counts)
     first, later = (
         f"{ratio:.1%}" if ratio is not None else "unknown" for ratio in (found.first_ratio, found.later_ratio)
