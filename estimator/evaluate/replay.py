@@ -1,12 +1,13 @@
 """A recorded vLLM run, and its replay on the simulated engine.
 
-Arrivals, token counts and the KV cache are the run's own; step times are modelled. The recording has no texts, so that
-the replay shares no prefixes.
+Arrivals, token counts and the KV cache are the run's own; step times are modelled. The recording has no texts: no two
+requests share a prefix, but with a prefix cache a preempted one finds what is left of its own prompt.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_run(folder: Path) -> Run:
         max_context_tokens=limits["max_model_len"],
         max_batched_tokens=limits["max_num_batched_tokens"],
         max_sequences=limits["max_num_seqs"],
-        prefix_cache=False,
+        prefix_cache=meta["kv_cache"]["enable_prefix_caching"],
     )
     requests.sort(key=lambda row: row.queued_at_s)
     return Run(requests=requests, settings=settings, architecture=architecture, accelerator=accelerator)
@@ -71,6 +72,7 @@ def replay(run: Run, step: Step) -> Mapping[str, Completion]:
     engine = Engine(run.settings, step)
     done: dict[str, Completion] = {}
     waiting = list(reversed(run.requests))
+    hashes = count()
     now_s = run.requests[0].queued_at_s
     while waiting or not engine.idle:
         if engine.idle:
@@ -78,7 +80,10 @@ def replay(run: Run, step: Step) -> Mapping[str, Completion]:
         while waiting and waiting[-1].queued_at_s <= now_s:
             row = waiting.pop()
             asked = EngineRequest(
-                request_id=row.request_id, input_tokens=row.input_tokens, output_tokens=row.output_tokens
+                request_id=row.request_id,
+                input_tokens=row.input_tokens,
+                output_tokens=row.output_tokens,
+                prefix=tuple(islice(hashes, row.input_tokens // run.settings.block_tokens)),
             )
             rejection = engine.submit(asked, row.queued_at_s)
             if rejection is not None:

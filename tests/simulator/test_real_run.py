@@ -45,9 +45,7 @@ def simulated(request: pytest.FixtureRequest, run: Run) -> Replayed:
 def test_simulated_latencies_are_near_the_recorded_ones(
     latency: str, ratio: float, run: Run, simulated: Replayed
 ) -> None:
-    # Learned kernels add up to steps that are 2-6 % longer than the engine's.
-    near = {WeightSource.ANALYTIC: 0.05, WeightSource.LEARNED: 0.1}[simulated.source]
-    assert latency_ratio(run, simulated.done, latency, ratio) == pytest.approx(1.0, rel=near)
+    assert latency_ratio(run, simulated.done, latency, ratio) == pytest.approx(1.0, rel=0.065)
 
 
 def test_the_run_ends_when_the_recorded_one_did(run: Run, simulated: Replayed) -> None:
@@ -59,5 +57,4 @@ def test_the_run_ends_when_the_recorded_one_did(run: Run, simulated: Replayed) -
 def test_each_request_waits_about_as_long_as_it_did(run: Run, simulated: Replayed) -> None:
     misses = sorted(abs(simulated.done[row.request_id].first_token_at_s - row.first_token_at_s) for row in run.requests)
     # Waits go up to 130 s in this run.
-    limit_s = {WeightSource.ANALYTIC: 5.0, WeightSource.LEARNED: 10.0}[simulated.source]
-    assert percentile(misses, 0.9) < limit_s
+    assert percentile(misses, 0.9) < 6.0

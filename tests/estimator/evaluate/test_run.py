@@ -22,7 +22,7 @@ def write_run(folder: Path, rows: list[dict[str, Any]], **changed: Any) -> Path:
     meta = {
         "model": "meta-llama/Llama-3.1-8B",
         "engine_kwargs": {"max_model_len": 4096, "max_num_batched_tokens": 2048, "max_num_seqs": 256},
-        "kv_cache": {"num_kv_tokens": 41_408},
+        "kv_cache": {"num_kv_tokens": 41_408, "enable_prefix_caching": True},
         "hardware": {"device_name": "NVIDIA GeForce RTX 4090"},
     }
     (folder / "meta.json").write_text(json.dumps(meta | changed))
@@ -68,6 +68,18 @@ def test_a_replay_ends_every_request_at_its_length(two: Run) -> None:
     assert {name: one.output_tokens for name, one in done.items()} == {"a": 101, "b": 101}
     # Alone on the GPU, both decode at the speed of a nearly empty batch: some 17 ms a token, not 100.
     assert latency_ratio(two, done, "TPOT", 0.5) < 0.25
+
+
+def test_a_preempted_request_finds_its_own_prompt_where_the_run_had_a_prefix_cache(tmp_path: Path) -> None:
+    # Three outgrow the KV cache together: the last to come is preempted and starts again when the first has ended.
+    rows = [row(name, queued=0.0, first=1.0, last=2.0, inputs=4000 // 3, outputs=900) for name in "abc"]
+    ended_s = {}
+    for cached in (True, False):
+        run = read_run(write_run(tmp_path, rows, kv_cache={"num_kv_tokens": 4800, "enable_prefix_caching": cached}))
+        done = replay(run, step_model(run.architecture, run.accelerator))
+        assert sum(one.preemptions for one in done.values()) > 0
+        ended_s[cached] = max(one.finished_at_s for one in done.values())
+    assert ended_s[True] < ended_s[False]
 
 
 def test_a_request_that_the_simulated_engine_refuses_is_an_error(tmp_path: Path) -> None:
