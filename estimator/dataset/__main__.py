@@ -45,30 +45,55 @@ def line(origin: Origin, table: Columns) -> Line:
 
 
 def tables(installed: Path | None, gpu_folder: Path | None) -> Iterator[tuple[Origin, Columns]]:
-    """What the package in `installed` and the folder of GPU measurements hold, as far as they are there."""
+    """What the package in `installed` and the folder of GPU measurements hold, as far as they are there.
+
+    `ValueError` for a folder of measurements that holds none, and for a file that is not what it should be.
+    """
+    # Before the package is read, which takes half a minute.
+    sources = _sources(gpu_folder) if gpu_folder is not None else None
     if installed is not None:
         yield from aiconfigurator.load(installed)
-    if gpu_folder is not None:
-        yield from mixed_batches.load(gpu_folder / "mixed_batches")
-        yield llm_pilot.load(gpu_folder / "llm_pilot_decode_steps.parquet")
+    if sources is not None:
+        batches, steps = sources
+        yield from mixed_batches.load(batches)
+        if steps.is_file():
+            yield llm_pilot.load(steps)
 
 
-def main(arguments: list[str]) -> None:
+def _sources(gpu_folder: Path) -> tuple[Path, Path]:
+    batches, steps = gpu_folder / "mixed_batches", gpu_folder / "llm_pilot_decode_steps.parquet"
+    if not (batches.is_dir() or steps.is_file()):
+        raise ValueError(f"{gpu_folder}: neither a folder {batches.name} nor a file {steps.name} in it")
+    return batches, steps
+
+
+def main(arguments: list[str]) -> int:
+    """The process's status: 0, or 2 where nothing was read or something is not what it should be."""
     parser = ArgumentParser(prog="python -m estimator.dataset", description=__doc__)
     parser.add_argument("--gpu-folder", type=Path, help="with mixed_batches/ and llm_pilot_decode_steps.parquet")
     chosen = parser.parse_args(arguments)
     installed = aiconfigurator.data_folder()
     if installed is None:
         print("without aiconfigurator-core: pip install 'weighbridge[train]'", file=sys.stderr)
-    print(HEADER)
-    rows = kept = 0
-    for origin, table in tables(installed, chosen.gpu_folder):
-        one = line(origin, table)
-        print(one.text(), flush=True)
-        rows += one.rows
-        kept += one.kept
+    count = rows = kept = 0
+    try:
+        for origin, table in tables(installed, chosen.gpu_folder):
+            one = line(origin, table)
+            if not count:
+                print(HEADER)
+            count += 1
+            print(one.text(), flush=True)
+            rows += one.rows
+            kept += one.kept
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not rows:
+        print("no measurements were read", file=sys.stderr)
+        return 2
     print(f"{'all':<72}{rows:>8}{kept:>8}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

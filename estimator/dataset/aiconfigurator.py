@@ -4,16 +4,17 @@ Files are `systems/data/<system>/<family>/<engine>/<version>/<op>_perf.parquet`;
 `reuse.yaml` beside them names other versions whose rows stand in for what that version lacks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import yaml
 
 from estimator.dataset.columns import Columns, Origin
 from estimator.dataset.parquet import ParquetFile
+from estimator.dataset.plain_yaml import read_yaml, text_at
 from estimator.dataset.table import Attention, Experts, Latent, Matmul
 
 SOURCE = "aiconfigurator"
@@ -53,13 +54,17 @@ def data_folder() -> Path | None:
 
 def load(folder: Path, ops: frozenset[str] | None = None) -> Iterator[tuple[Origin, Columns]]:
     """Every table of `ops`, all known ones by default, one at a time: by GPU, family, engine, version, op."""
+    marks_of: dict[Path, list[_Mark]] = {}
     for path in sorted(folder.glob("*/*/*/*/*_perf.parquet")):
         system, _, engine, version, name = path.relative_to(folder).parts
         op = name.removesuffix("_perf.parquet")
         if op not in _READERS or engine not in ENGINES or (ops is not None and op not in ops):
             continue
         file = ParquetFile(path)
-        borrowed_from, lent_to = _reuse(path)
+        versions = path.parent.parent
+        if versions not in marks_of:
+            marks_of[versions] = _marks(versions)
+        borrowed_from, lent_to = _reuse(path, marks_of[versions])
         origin = Origin(
             source=SOURCE,
             gpu=GPUS[system],
@@ -73,18 +78,40 @@ def load(folder: Path, ops: frozenset[str] | None = None) -> Iterator[tuple[Orig
         yield origin, _READERS[op](file)
 
 
-def _reuse(path: Path) -> tuple[str | None, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """One table of one engine version that is another version's."""
+
+    table: str
+    version: str
+    from_version: str
+
+
+def _marks(versions: Path) -> list[_Mark]:
+    """What the versions of an engine, one folder each in `versions`, borrow from each other."""
+    found = []
+    for path in sorted(versions.glob("*/reuse.yaml")):
+        marks = read_yaml(path).get("reuse")
+        if not isinstance(marks, list):
+            raise ValueError(f"{path}: no list under reuse")
+        for mark in marks:
+            table, from_version = (text_at(path, mark, name) for name in ("table", "from_version"))
+            found.append(_Mark(table=table, version=path.parent.name, from_version=from_version))
+    return found
+
+
+def _reuse(path: Path, marks: Sequence[_Mark]) -> tuple[str | None, tuple[str, ...]]:
     """The version that this table borrows from, and those that borrow from it."""
+    own = path.parent.name
     borrowed_from = None
     lent_to = []
-    for marks in sorted(path.parent.parent.glob("*/reuse.yaml")):
-        for mark in yaml.safe_load(marks.read_text(encoding="utf-8"))["reuse"]:
-            if mark["table"] != path.stem:
-                continue
-            if marks.parent == path.parent:
-                borrowed_from = str(mark["from_version"])
-            elif str(mark["from_version"]) == path.parent.name:
-                lent_to.append(marks.parent.name)
+    for mark in marks:
+        if mark.table != path.stem:
+            continue
+        if mark.version == own:
+            borrowed_from = mark.from_version
+        elif mark.from_version == own:
+            lent_to.append(mark.version)
     return borrowed_from, tuple(lent_to)
 
 

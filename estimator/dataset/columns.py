@@ -12,6 +12,22 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+# Above it a float skips whole numbers: a larger one is no count that was written down.
+_LARGEST_WHOLE = 2**53
+
+
+def whole_numbers(values: Floats, where: str) -> Ints:
+    """`values` as integers. `ValueError` for the first that is NaN, infinite, fractional or too large for one.
+
+    `where` names the file and the column in the error.
+    """
+    whole = np.isfinite(values) & (np.abs(values) <= _LARGEST_WHOLE) & (values == np.rint(values))
+    if not whole.all():
+        row = int(np.flatnonzero(~whole)[0])
+        raise ValueError(f"{where}: {values[row]} in row {row + 1} is not a whole number")
+    return values.astype(np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """A column of text: `names[codes[row]]`. Millions of rows have a few dozen names."""

@@ -13,9 +13,13 @@ from estimator.dataset.columns import Ints, Labels, Mask
 _BUCKETS = 2**32
 
 
+class EmptySideError(ValueError):
+    """A split that leaves no row to train on, or none to test on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Every row is in one of both."""
+    """Every row is in one of both, and both have rows."""
 
     test: Mask
 
@@ -29,25 +33,30 @@ def unseen_shapes(shapes: Ints, test_ratio: float = 0.2, seed: int = 0) -> Split
 
     `shapes` has one row per measurement. A shape's side depends on its numbers and the seed alone: it is the same in
     every table, and does not change when others are added. So the part of the shapes that is tested is near
-    `test_ratio`, not exactly it.
+    `test_ratio`, not exactly it. `EmptySideError` if all shapes are drawn for one side, as happens to few of them.
     """
     if not 0 < test_ratio < 1:
         raise ValueError("test_ratio must be in (0, 1)")
     distinct, inverse = np.unique(shapes, axis=0, return_inverse=True)
     tested = np.asarray([_draw(shape, seed) < test_ratio for shape in distinct.tolist()], dtype=np.bool_)
-    return Split(tested[inverse.reshape(-1)])
+    return _split(tested[inverse.reshape(-1)], f"{len(distinct)} shapes, of which a part of {test_ratio} is drawn")
 
 
 def longer_contexts(context_tokens: Ints, limit_tokens: int = 4096) -> Split:
-    """Train on contexts of at most `limit_tokens`, test on longer ones."""
-    return Split(context_tokens > limit_tokens)
+    """Train on contexts of at most `limit_tokens`, test on longer ones. `EmptySideError` without either."""
+    return _split(context_tokens > limit_tokens, f"contexts up to {limit_tokens} tokens and longer ones")
 
 
 def one_gpu_left_out(gpu: Labels, name: str) -> Split:
-    """Train on the other GPUs, test on `name`, which must be there."""
-    test = gpu.equal(name)
+    """Train on the other GPUs, test on `name`. `EmptySideError` if one of both is not there."""
+    return _split(gpu.equal(name), f"{name} and other GPUs")
+
+
+def _split(test: Mask, between: str) -> Split:
     if not test.any():
-        raise ValueError(f"no rows of {name}")
+        raise EmptySideError(f"{between}: no rows to test on, of {len(test)}")
+    if test.all():
+        raise EmptySideError(f"{between}: no rows to train on, of {len(test)}")
     return Split(test)
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from estimator.dataset import aiconfigurator, mixed_batches
 from estimator.dataset.columns import Columns, Mask, Origin
-from estimator.dataset.split import unseen_shapes
+from estimator.dataset.split import EmptySideError, unseen_shapes
 from estimator.kernels.library import ENGINES, POOLED
 from estimator.kernels.model import Op
 from estimator.kernels.weights import FOLDER
@@ -55,14 +55,18 @@ def fit_all(
 
 
 def splits(sets: Sequence[SampleSet]) -> list[Mask]:
-    """Rows to train on before errors are counted. A set without enough shapes has no test rows."""
-    masks = []
-    for one in sets:
-        if len(np.unique(one.shapes, axis=0)) < 10:
-            masks.append(np.ones(len(one), dtype=np.bool_))
-        else:
-            masks.append(unseen_shapes(one.shapes, TEST_RATIO).train)
-    return masks
+    """Rows to train on before errors are counted: all of a set whose shapes are few, or all drawn for one side."""
+    return [_train(one) for one in sets]
+
+
+def _train(one: SampleSet) -> Mask:
+    every = np.ones(len(one), dtype=np.bool_)
+    if len(np.unique(one.shapes, axis=0)) < 10:
+        return every
+    try:
+        return unseen_shapes(one.shapes, TEST_RATIO).train
+    except EmptySideError:
+        return every
 
 
 def note(one: SampleSet, train: Mask, fitted: Fitted) -> dict[str, Any]:

@@ -53,6 +53,49 @@ def test_mixed_batches_of_another_model_are_an_error(tmp_path: Path) -> None:
         list(mixed_batches.load(tmp_path))
 
 
+def test_versions_of_mixed_batches_are_text(tmp_path: Path) -> None:
+    write(tmp_path / "RTX4090_llama")
+    meta = tmp_path / "RTX4090_llama" / "meta.yaml"
+    meta.write_text(meta.read_text().replace("0.19.0", "0.10"))
+    assert {origin.version for origin, _ in mixed_batches.load(tmp_path)} == {"0.10"}
+
+
+def test_mixed_batches_without_a_version_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "RTX4090_llama")
+    (tmp_path / "RTX4090_llama" / "meta.yaml").write_text("hardware: RTX4090\nmodel: Llama-3.1-8B\n")
+    with pytest.raises(ValueError, match=r"meta\.yaml: no text under vllm_version"):
+        list(mixed_batches.load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("layer,tokens,time_us\nqkv,2,1\nqkv,1.5,3.0\n", "tokens: 1.5 in row 2 is not", id="a fraction"),
+        pytest.param("layer,tokens,time_us\nqkv,nan,3.0\n", "tokens: nan in row 1 is not a whole", id="not a number"),
+        pytest.param("layer,tokens,time_us\nqkv,1e99,3.0\n", r"tokens: 1e\+99 in row 1 is not a whole", id="too large"),
+        pytest.param("layer,tokens,time_us\nqkv,many,3.0\n", "tokens: 'many' in row 1 is not a number", id="text"),
+        pytest.param("layer,tokens,time_us\nqkv,1,\n", "time_us: '' in row 1 is not a number", id="nothing"),
+        pytest.param("layer,tokens,time_us\nqkv,1\n", "2 values in row 1 for 3 columns", id="a short row"),
+        pytest.param("layer,tokens\nqkv,1\n", "no column time_us", id="a missing column"),
+        pytest.param("", "no header", id="an empty file"),
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_file_column_and_value(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path / "RTX4090_llama")
+    (tmp_path / "RTX4090_llama" / "dense.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"dense\.csv: {message}"):
+        list(mixed_batches.load(tmp_path))
+
+
+def test_a_time_that_is_not_a_number_is_read_and_dropped(tmp_path: Path) -> None:
+    write(tmp_path / "RTX4090_llama")
+    (tmp_path / "RTX4090_llama" / "dense.csv").write_text("layer,tokens,time_us\nqkv,1.0,nan\nqkv,2,4.0\n")
+    origin, dense = list(mixed_batches.load(tmp_path))[1]
+    assert isinstance(dense, LayerTime)
+    assert dense.tokens.tolist() == [1, 2]
+    assert judge_table(origin, dense).kept.tolist() == [False, True]
+
+
 def test_steps_of_engines_have_seconds_and_name_their_gpus(tmp_path: Path) -> None:
     write_steps(tmp_path / "steps.parquet")
     origin, table = llm_pilot.load(tmp_path / "steps.parquet")

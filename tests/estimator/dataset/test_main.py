@@ -30,6 +30,7 @@ def test_sources_are_read_as_far_as_they_are_there(tmp_path: Path) -> None:
 def test_the_folder_of_measurements_is_read_after_the_package(tmp_path: Path) -> None:
     (tmp_path / "mixed_batches").mkdir()
     test_folder.write(tmp_path / "mixed_batches" / "RTX4090_llama")
+    assert [one.source for one, _ in command.tables(None, tmp_path)] == ["mixed_batches"] * 4
     test_folder.write_steps(tmp_path / "llm_pilot_decode_steps.parquet")
     sources = [one.source for one, _ in command.tables(None, tmp_path)]
     assert sources == ["mixed_batches"] * 4 + ["llm_pilot"]
@@ -42,7 +43,7 @@ def test_the_command_prints_every_table_and_their_sum(
         return [(origin(), attention([1.0])), (origin(), attention([1.0, 1.0], sequences=[1, 64]))]
 
     monkeypatch.setattr(command, "tables", tables)
-    command.main([])
+    assert command.main([]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-1].split() == ["all", "3", "2"]
     assert len(out) == 2 + 2 + 1
@@ -52,10 +53,35 @@ def test_without_the_package_the_command_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(aiconfigurator, "data_folder", lambda: None)
-    command.main([])
+    assert command.main([]) == 2
     captured = capsys.readouterr()
-    assert captured.err == "without aiconfigurator-core: pip install 'weighbridge[train]'\n"
-    assert captured.out.splitlines()[-1].split() == ["all", "0", "0"]
+    first, last = captured.err.splitlines()
+    assert first == "without aiconfigurator-core: pip install 'weighbridge[train]'"
+    assert last == "no measurements were read"
+    assert captured.out == ""
+
+
+def test_a_folder_without_measurements_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(aiconfigurator, "data_folder", lambda: None)
+    assert command.main(["--gpu-folder", str(tmp_path / "typo")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        f"{tmp_path / 'typo'}: neither a folder mixed_batches nor a file llm_pilot_decode_steps.parquet in it"
+    )
+
+
+def test_a_damaged_file_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(aiconfigurator, "data_folder", lambda: None)
+    (tmp_path / "mixed_batches").mkdir()
+    test_folder.write(tmp_path / "mixed_batches" / "RTX4090_llama")
+    dense = tmp_path / "mixed_batches" / "RTX4090_llama" / "dense.csv"
+    dense.write_text("layer,tokens,time_us\nqkv,1.5,3.0\n")
+    assert command.main(["--gpu-folder", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"{dense}: tokens: 1.5 in row 1 is not a whole number"
 
 
 def test_what_serves_loads_none_of_it() -> None:
