@@ -2,38 +2,19 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from estimator.dataset import llm_pilot, mixed_batches
 from estimator.dataset.defect import Reason
 from estimator.dataset.table import LayerTime, MixedAttention, SkewedAttention
 from estimator.dataset.verdict import judge_table
+from tests.estimator.dataset.gpu_folder import write_batches, write_steps
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "gpu"
 
 
-def write(folder: Path, model: str = "meta-llama/Llama-3.1-8B") -> None:
-    folder.mkdir()
-    (folder / "meta.yaml").write_text(f"hardware: RTX4090\nmodel: {model}\nvllm_version: 0.19.0\n")
-    (folder / "attention.csv").write_text("prefill_chunk,kv_prefill,n_decode,kv_decode,time_us\n16,0,2,512,12.5\n")
-    (folder / "dense.csv").write_text("layer,tokens,time_us\nqkv,1,3.0\nact_fn,2,4.0\n")
-    (folder / "per_sequence.csv").write_text("layer,sequences,time_us\nlm_head,1,1000\n")
-    (folder / "skew.csv").write_text(
-        "regime,n,nb,ratio,skew,pc,kp,kvs,kv_big,kv_mean,t_mean_us,t_max_us,t_skew_us,alpha\n"
-        "pure,2,1,0.5,4.0,0,0,128,512,320,52,56,53,0.3\n"
-    )
-
-
-def write_steps(path: Path) -> None:
-    step = {"model": "m", "n_gpus": 2, "users": 4, "B": 3, "kv": 99.5, "n_prefill": 1, "prefill_tokens": 7.0}
-    rows = [step | {"gpu": "T4", "itl_ms": 20.0}, step | {"gpu": "A100", "itl_ms": 0.0}]
-    parquet.write_table(pa.Table.from_pylist(rows), path)
-
-
 def test_mixed_batches_become_four_tables_in_seconds(tmp_path: Path) -> None:
-    write(tmp_path / "RTX4090_llama")
+    write_batches(tmp_path / "RTX4090_llama")
     origins, (attention, dense, sequence, skewed) = zip(*mixed_batches.load(tmp_path), strict=True)
     assert {(origin.gpu, origin.engine, origin.version) for origin in origins} == {("RTX4090", "vllm", "0.19.0")}
     assert isinstance(attention, MixedAttention)
@@ -48,20 +29,20 @@ def test_mixed_batches_become_four_tables_in_seconds(tmp_path: Path) -> None:
 
 
 def test_mixed_batches_of_another_model_are_an_error(tmp_path: Path) -> None:
-    write(tmp_path / "RTX4090_other", model="other")
+    write_batches(tmp_path / "RTX4090_other", model="other")
     with pytest.raises(ValueError, match=r"other; `demand\.MIXED_HEADS`"):
         list(mixed_batches.load(tmp_path))
 
 
 def test_versions_of_mixed_batches_are_text(tmp_path: Path) -> None:
-    write(tmp_path / "RTX4090_llama")
+    write_batches(tmp_path / "RTX4090_llama")
     meta = tmp_path / "RTX4090_llama" / "meta.yaml"
     meta.write_text(meta.read_text().replace("0.19.0", "0.10"))
     assert {origin.version for origin, _ in mixed_batches.load(tmp_path)} == {"0.10"}
 
 
 def test_mixed_batches_without_a_version_are_an_error(tmp_path: Path) -> None:
-    write(tmp_path / "RTX4090_llama")
+    write_batches(tmp_path / "RTX4090_llama")
     (tmp_path / "RTX4090_llama" / "meta.yaml").write_text("hardware: RTX4090\nmodel: Llama-3.1-8B\n")
     with pytest.raises(ValueError, match=r"meta\.yaml: no text under vllm_version"):
         list(mixed_batches.load(tmp_path))
@@ -81,14 +62,14 @@ def test_mixed_batches_without_a_version_are_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_file_column_and_value(tmp_path: Path, text: str, message: str) -> None:
-    write(tmp_path / "RTX4090_llama")
+    write_batches(tmp_path / "RTX4090_llama")
     (tmp_path / "RTX4090_llama" / "dense.csv").write_text(text)
     with pytest.raises(ValueError, match=rf"dense\.csv: {message}"):
         list(mixed_batches.load(tmp_path))
 
 
 def test_a_time_that_is_not_a_number_is_read_and_dropped(tmp_path: Path) -> None:
-    write(tmp_path / "RTX4090_llama")
+    write_batches(tmp_path / "RTX4090_llama")
     (tmp_path / "RTX4090_llama" / "dense.csv").write_text("layer,tokens,time_us\nqkv,1.0,nan\nqkv,2,4.0\n")
     origin, dense = list(mixed_batches.load(tmp_path))[1]
     assert isinstance(dense, LayerTime)

@@ -10,7 +10,7 @@ import pytest
 from estimator.dataset import __main__ as command
 from estimator.dataset import aiconfigurator
 from estimator.dataset.columns import Columns, Origin
-from tests.estimator.dataset import test_aiconfigurator, test_folder
+from tests.estimator.dataset import gpu_folder, package
 from tests.estimator.dataset.tables import attention, origin
 
 
@@ -22,16 +22,15 @@ def test_a_line_counts_what_is_kept_and_why_the_rest_is_not() -> None:
 
 
 def test_sources_are_read_as_far_as_they_are_there(tmp_path: Path) -> None:
-    test_aiconfigurator.write(tmp_path, "h100_sxm/gemm/vllm/1.0/gemm", test_aiconfigurator.GEMM)
+    package.write(tmp_path, "h100_sxm/gemm/vllm/1.0/gemm", package.GEMM)
     assert [one.source for one, _ in command.tables(tmp_path, None)] == ["aiconfigurator"]
     assert list(command.tables(None, None)) == []
 
 
 def test_the_folder_of_measurements_is_read_after_the_package(tmp_path: Path) -> None:
-    (tmp_path / "mixed_batches").mkdir()
-    test_folder.write(tmp_path / "mixed_batches" / "RTX4090_llama")
+    gpu_folder.write_batches(tmp_path / "mixed_batches" / "RTX4090_llama")
     assert [one.source for one, _ in command.tables(None, tmp_path)] == ["mixed_batches"] * 4
-    test_folder.write_steps(tmp_path / "llm_pilot_decode_steps.parquet")
+    gpu_folder.write_steps(tmp_path / "llm_pilot_decode_steps.parquet")
     sources = [one.source for one, _ in command.tables(None, tmp_path)]
     assert sources == ["mixed_batches"] * 4 + ["llm_pilot"]
 
@@ -76,8 +75,7 @@ def test_a_damaged_file_is_an_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(aiconfigurator, "data_folder", lambda: None)
-    (tmp_path / "mixed_batches").mkdir()
-    test_folder.write(tmp_path / "mixed_batches" / "RTX4090_llama")
+    gpu_folder.write_batches(tmp_path / "mixed_batches" / "RTX4090_llama")
     dense = tmp_path / "mixed_batches" / "RTX4090_llama" / "dense.csv"
     dense.write_text("layer,tokens,time_us\nqkv,1.5,3.0\n")
     assert command.main(["--gpu-folder", str(tmp_path)]) == 2
