@@ -13,7 +13,7 @@ from backlog.store import Backlog, connect
 from backlog.ticket import Pending, Ticket
 from backlog.turn import Turn
 from tests.backlog import samples
-from tests.backlog.test_queue import claim, offer, ticket
+from tests.backlog.claims import claim, offer, ticket
 from tests.backlog.waiting import until
 
 POOL = PoolName("chat")

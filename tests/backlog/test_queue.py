@@ -13,13 +13,12 @@ from backlog.order import LEAD_S, Order
 from backlog.records import Claimed, PoolName, QueueLine, ReplicaName, ReplicaState, TicketId, WorkerId
 from backlog.store import Backlog, connect
 from backlog.ticket import Charges, Offer, Pending, Ticket
-from backlog.turn import Claim, Claims, Reply, Turn
+from backlog.turn import Claims, Reply, Turn
 from tests.backlog import samples
+from tests.backlog.claims import ENDLESS_S, ME, OTHER, THIRD, claim, names, offer, ticket
 from tests.conftest import leaked_keys
 
 POOL = PoolName("chat")
-ME, OTHER, THIRD = WorkerId("me"), WorkerId("other"), WorkerId("third")
-ENDLESS_S = 1e6
 
 
 class Pool:
@@ -87,26 +86,6 @@ class Pool:
             "string": self.raw.get,
         }
         return {key: read[self.raw.type(key)](key) for key in sorted(self.raw.keys())}  # type: ignore[no-untyped-call,index]
-
-
-def ticket(name: str, tenant: str = "a", gpu_s: float = 1.0, **changes: Any) -> Ticket:
-    facts: dict[str, Any] = {"prefill_s": 0.01, "prefill_tokens": 10, "kv_tokens": 20, "owner": ME}
-    return Ticket(id=TicketId(name), tenant=tenant, gpu_s=gpu_s, **facts | changes)
-
-
-def offer(replica: str = "r0", **changes: Any) -> Offer:
-    numbers = ("fixed_s", "in_flight", "ahead_s", "kv_tokens", "known_prefill_s", "known_kv_tokens")
-    facts: dict[str, Any] = dict.fromkeys(numbers, 0)
-    return Offer(replica=ReplicaName(replica), **facts | changes)
-
-
-def claim(*offers: Offer, **changes: Any) -> Claim:
-    facts: dict[str, Any] = {"budget_s": ENDLESS_S, "contested_s": ENDLESS_S, "kv_capacity_tokens": 10**9}
-    return Claim(offers=offers or [offer()], **facts | changes)
-
-
-def names(claims: Claims) -> str:
-    return " ".join(lease.ticket for lease in claims.leases)
 
 
 @pytest.fixture(scope="module", params=find_servers() or [None])

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from gateway.relay import TAIL_BYTES, Relay
 from gateway.usage import Usage
 from tests.gateway.builders import cut
-
-JSON = (b"Content-Type", b"application/json")
-EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
-DELTA = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
-USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2}}\n\n'
-DONE = b"data: [DONE]\n\n"
+from tests.gateway.responses import DELTA, DONE, EVENTS, JSON, USAGE, unchunk
 
 
 def relay(
@@ -26,20 +21,6 @@ def relay(
 
 def run(made: Relay, pieces: list[bytes], last: bytes = b"") -> bytes:
     return b"".join([made.body(piece) for piece in pieces]) + made.end(last)
-
-
-def unchunk(data: bytes) -> bytes:
-    """A chunked body, decoded strictly."""
-    body = b""
-    while True:
-        size, _, data = data.partition(b"\r\n")
-        length = int(size, 16)
-        body += data[:length]
-        assert data[length : length + 2] == b"\r\n"
-        data = data[length + 2 :]
-        if length == 0:
-            assert data == b""
-            return body
 
 
 @pytest.mark.parametrize(

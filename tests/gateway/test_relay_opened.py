@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.relay import MAX_HELD_BYTES, PING, Relay
 from gateway.usage import Usage
 from tests.gateway.builders import cut
-from tests.gateway.test_relay import DELTA, DONE, EVENTS, JSON, USAGE, unchunk
+from tests.gateway.responses import DELTA, DONE, EVENTS, JSON, USAGE, unchunk
 
 
 def opened(*, http10: bool = False, close: bool = False) -> tuple[Relay, bytes]:

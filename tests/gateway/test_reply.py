@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.outcome import Outcome, Refusal
 from gateway.relay import MAX_HELD_BYTES, PING, Relay
 from gateway.reply import MAX_QUOTED, Reply, refused_event
-from tests.gateway.test_relay import DELTA, EVENTS, JSON, unchunk
+from tests.gateway.responses import DELTA, EVENTS, JSON, unchunk
 
 BROKE = Refusal(Outcome.REPLICA_BROKE, "it broke")
 FAULT = Refusal(Outcome.GATEWAY_FAULT, "a bug")

@@ -8,7 +8,7 @@ import pytest
 
 from estimator.calibrate_parts import DecodePoint, Fitted, PartScalars, PrefillPoint, predicted_s
 from estimator.price import price_from_step
-from tests.estimator.test_calibrate_parts import CHUNK, HIDDEN, PRICE, STEP, points
+from tests.estimator.measured_points import CHUNK, HIDDEN, PRICE, STEP, points
 from weighbridge.calibrate.file import LEAST_POINTS, judge, read_calibration, step_of, to_json
 from weighbridge.config import Loaded, dump, parse
 from weighbridge.config_errors import ConfigError
