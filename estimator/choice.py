@@ -1,23 +1,15 @@
 """Which step model a replica gets: learned kernels where there are weights, else the analytic one, and why."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
+from estimator.engine import Engine
 from estimator.kernels.library import load_kernels
 from estimator.learned_step import LearnedStep
 from estimator.price import WeightSource
 from estimator.step import Step, step_model
-
-
-class Engine(StrEnum):
-    """Model servers whose kernels were measured."""
-
-    VLLM = "vllm"
-    SGLANG = "sglang"
-    TRTLLM = "trtllm"
 
 
 class Choice(NamedTuple):
@@ -45,7 +37,7 @@ def choose_step(
     """
     analytic = step_model(architecture, accelerator, tensor_parallel=tensor_parallel)
     try:
-        kernels = load_kernels(accelerator, engine.value, folder)
+        kernels = load_kernels(accelerator, engine, folder)
         learned = LearnedStep(kernels, architecture, accelerator, tensor_parallel=tensor_parallel)
         # Coefficients that are not there show at the first call.
         learned.time_s(prefill_tokens=16, prefill_pairs=136.0, decode_sequences=1, decode_kv_tokens=16)

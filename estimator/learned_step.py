@@ -8,6 +8,7 @@ from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
 from estimator.grid import COUNTS, TOKENS, Grid
 from estimator.kernels.call import AttentionCall, ExpertsCall, LatentCall, MatmulCall, MixedAttentionCall
+from estimator.overhead import all_reduce_latency_s, state_s
 from estimator.step import step_model
 
 SMALL_KERNELS_S = 9e-6
@@ -42,12 +43,11 @@ class LearnedStep:
         self._heads = architecture.heads // tensor_parallel
         self._kinds = layers.attention_layers(architecture)
         self._mixed_kv_ratio = accelerator.mixed_kv_ratio
-        latency_s = 2 * architecture.layers * accelerator.link_latency_s if tensor_parallel > 1 else 0.0
+        latency_s = all_reduce_latency_s(architecture, accelerator, tensor_parallel)
         self._fixed_s = accelerator.step_overhead_s + latency_s
         self._token_move_s = analytic.token_move_s
         self._launch_s = architecture.layers * SMALL_KERNELS_S
-        read = accelerator.memory_bytes_per_s * accelerator.kv_read_efficiency * tensor_parallel
-        self._state_s = 2.0 * architecture.state_bytes / read
+        self._state_s = state_s(architecture, accelerator, tensor_parallel)
         self._dense = Grid(self._dense_s, TOKENS)
         self._head = Grid(self._head_s, TOKENS)
         self._prefill = Grid(self._prefill_s, COUNTS, COUNTS)

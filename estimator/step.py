@@ -6,6 +6,7 @@ from typing import Protocol
 
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
+from estimator.overhead import all_reduce_latency_s, state_s
 from estimator.work import pair_flops, prefill_pairs, token_flops
 
 ACTIVATION_BYTES = 2.0
@@ -132,7 +133,6 @@ def step_model(architecture: Architecture, accelerator: Accelerator, *, tensor_p
     pair_s = pair_flops(arch) / (gpu.bf16_flops_per_s * gpu.attention_efficiency * split)
     kv_layer_bytes = arch.kv_bytes_per_token(tensor_parallel=split) / arch.kv_layers / split
     kv_s = kv_layer_bytes / (gpu.memory_bytes_per_s * gpu.kv_read_efficiency)
-    state_s = 2.0 * arch.state_bytes / (gpu.memory_bytes_per_s * gpu.kv_read_efficiency * split)
     # Per token: the residual stream in two norms, queries and keys in the rotary embedding, the gated activation.
     routed_width = arch.experts_per_token * arch.moe_intermediate + arch.shared_intermediate
     width = routed_width if arch.experts else arch.intermediate
@@ -141,21 +141,19 @@ def step_model(architecture: Architecture, accelerator: Accelerator, *, tensor_p
     ) * ACTIVATION_BYTES
     move_s = arch.layers * moved / gpu.memory_bytes_per_s
     reduce_s = 0.0
-    latency_s = 0.0
     # Two all-reduces a layer, as a ring.
     if split > 1:
         ring = 2.0 * (split - 1) / split
         reduce_s = 2 * arch.layers * ring * arch.hidden * ACTIVATION_BYTES / gpu.link_bytes_per_s
-        latency_s = 2 * arch.layers * gpu.link_latency_s
     return StepModel(
         gpus=split,
         fixed_s=gpu.step_overhead_s
         + arch.layers * gpu.layer_overhead_s
-        + latency_s
+        + all_reduce_latency_s(arch, gpu, split)
         + arch.head_parameters * weight_bytes / read,
         token_s=token_flops(arch) / matmul,
         token_move_s=move_s + reduce_s,
-        sample_s=2.0 * arch.head_parameters / matmul + state_s,
+        sample_s=2.0 * arch.head_parameters / matmul + state_s(arch, gpu, split),
         weight_read_s=arch.always_read_parameters * weight_bytes / read,
         expert_read_s=arch.routed_parameters * weight_bytes / read,
         expert_miss_ratio=1.0 - arch.experts_per_token / arch.experts if arch.experts else 1.0,

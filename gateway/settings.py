@@ -8,7 +8,8 @@ from backlog.ticket import DEFAULT_PRIORITY
 from estimator.accelerator import Accelerator
 from estimator.architecture import Architecture
 from estimator.calibrate_parts import AS_PRICED, PartScalars, calibrated
-from estimator.choice import Engine, choose_step
+from estimator.choice import choose_step
+from estimator.engine import Engine
 from estimator.price import Price, price_from_step
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from estimator.accelerator import ACCELERATORS, GIB, GIGA, TERA, Accelerator, accelerator_aliases
 from estimator.architecture import Architecture
 from estimator.models import MODELS, model_aliases
+from weighbridge.terminal import width
 
 AsJson = Annotated[bool, typer.Option("--json", help="A list of objects.")]
 NONE = "-"
@@ -153,8 +154,7 @@ def _table(first: Sequence[str], numbers: Sequence[str], last: Sequence[str]) ->
 
 def _show(table: Table, *notes: str) -> None:
     # A terminal that is too narrow wraps the lines; a console of its width would cut numbers.
-    width = max(Console().width, TABLE_CHARACTERS) if sys.stdout.isatty() else 160
-    console = Console(width=width, highlight=False)
+    console = Console(width=width() or max(Console().width, TABLE_CHARACTERS), highlight=False)
     console.print(table)
     console.print()
     for note in notes:

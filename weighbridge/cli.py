@@ -106,10 +106,11 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="Conf
     """Check a configuration and print the pools that it means."""
     from rich.console import Console
 
+    from weighbridge.terminal import width
     from weighbridge.up_report import pools_table
 
     loaded = _load(file)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=width())
     console.print(pools_table(loaded.config))
     tenants = ", ".join(f"{name} (weight {tenant.weight:g})" for name, tenant in loaded.config.tenants.items())
     typer.echo(f"\ntenants: {tenants or 'none, every request is served'}")

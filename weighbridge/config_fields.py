@@ -20,6 +20,10 @@ from backlog.connection_url import parse_redis_url
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 DIGEST = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
+MOST_GPUS = 64
+"""Of one replica."""
+MOST_PLANNING_BATCH = 4096
+LEAST_CHUNK_TOKENS = 16
 REVEAL = "reveal"
 """Key of the serialization context under which secrets are written out: only for a file that nobody else can read."""
 

@@ -13,13 +13,16 @@ from backlog.records import BANDS
 from backlog.ticket import DEFAULT_PRIORITY
 from estimator.accelerator import ACCELERATORS, accelerator_names, find_accelerator
 from estimator.architecture import Architecture
-from estimator.choice import Engine
+from estimator.engine import Engine
 from estimator.huggingface import architecture_from_config
 from estimator.models import MODELS, find_model, model_names
 from estimator.work import kv_capacity_tokens
 from weighbridge.calibrate.file import check_calibration, fingerprint, step_of
 from weighbridge.config_errors import did_you_mean
 from weighbridge.config_fields import (
+    LEAST_CHUNK_TOKENS,
+    MOST_GPUS,
+    MOST_PLANNING_BATCH,
     Count,
     CountOrZero,
     KeyDigest,
@@ -141,13 +144,13 @@ class PoolSection(Section):
     architecture: Annotated[str | dict[str, Any], BeforeValidator(_architecture)]
     """A built-in name, the path of a HuggingFace `config.json`, or its content. Default: from `served_model`."""
     gpu: Annotated[str, AfterValidator(_gpu)]
-    tensor_parallel: Annotated[Count, Field(le=64)] = 1
+    tensor_parallel: Annotated[Count, Field(le=MOST_GPUS)] = 1
     """GPUs per replica. Divides the model's attention heads."""
     engine: Engine = Engine.VLLM
     """The model server whose measured kernels price the pool: `vllm`, `sglang`, `trtllm`."""
-    planning_batch: Annotated[Count, Field(le=4096)] | None = None
+    planning_batch: Annotated[Count, Field(le=MOST_PLANNING_BATCH)] | None = None
     """The batch size at which the pool is meant to run; prices hold there. Default: what `slo.tpot_s` and KV allow."""
-    prefill_chunk_tokens: Annotated[Count, Field(ge=16)] = 2048
+    prefill_chunk_tokens: Annotated[Count, Field(ge=LEAST_CHUNK_TOKENS)] = 2048
     """Prefill tokens that a replica computes in one step."""
     kv_tokens: Annotated[Count | None, Field(validate_default=True)] = None
     """KV cache tokens of one replica. Default: GPU memory less weights and activations."""

@@ -16,6 +16,7 @@ from backlog.accounts import Accounts
 from backlog.connection import BacklogUnavailable, connect_redis
 from weighbridge.config import from_process
 from weighbridge.config_errors import ConfigError
+from weighbridge.terminal import width
 from weighbridge.usage_report import table_of, to_csv, to_json
 from weighbridge.wiring import redis_prefix
 
@@ -76,7 +77,7 @@ def usage_command(
     elif not rows:
         typer.echo(f"nothing was booked from {first} to {last} (UTC)")
     else:
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = Console(width=width())
         console.print(table_of(rows, title=f"{first} to {last} (UTC)"))
 
 

@@ -11,19 +11,20 @@ from rich.console import Console
 from backlog.records import PoolName
 from estimator.accelerator import ACCELERATORS, GIGA, Accelerator, accelerator_names, find_accelerator
 from estimator.architecture import Architecture
-from estimator.choice import Engine
+from estimator.engine import Engine
 from estimator.huggingface import architecture_from_config
 from estimator.models import find_model, model_names
 from estimator.work import kv_capacity_tokens
 from gateway.settings import PoolSettings
 from weighbridge.config_errors import did_you_mean, suggestion
+from weighbridge.config_fields import LEAST_CHUNK_TOKENS, MOST_GPUS, MOST_PLANNING_BATCH
 from weighbridge.model_file import is_path, read_model_file
+from weighbridge.terminal import width
 from weighbridge.weigh_report import Weighed, summary_of, table_of, to_json, weighed
 
 BAD_INPUT = 2
 MOST_TOKENS = 100_000_000
 """Counts above this are mistakes, whatever the model."""
-MOST_GPUS = 64
 SHOWN_CHARACTERS = 120
 ERROR_CHARACTERS = 300
 
@@ -81,7 +82,7 @@ def weigh_command(
     if as_json:
         sys.stdout.write(to_json(request))
         return
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=width(), highlight=False)
     console.print(table_of(request))
     console.print()
     console.print(summary_of(request))
@@ -107,11 +108,10 @@ def _weigh(
     _within("--output-tokens", output_tokens, 0, MOST_TOKENS)
     if cached_tokens > input_tokens:
         raise BadRequest(f"--cached-tokens {cached_tokens}: must be at most --input-tokens ({input_tokens})")
-    # The bounds of `PoolSection`.
     _within("--tp", tensor_parallel, 1, MOST_GPUS)
     if planning_batch is not None:
-        _within("--planning-batch", planning_batch, 1, 4096)
-    _within("--prefill-chunk-tokens", prefill_chunk_tokens, 16, MOST_TOKENS)
+        _within("--planning-batch", planning_batch, 1, MOST_PLANNING_BATCH)
+    _within("--prefill-chunk-tokens", prefill_chunk_tokens, LEAST_CHUNK_TOKENS, MOST_TOKENS)
     if kv_tokens is not None:
         _within("--kv-tokens", kv_tokens, 1, MOST_TOKENS)
     if price_per_gpu_hour is not None and not (math.isfinite(price_per_gpu_hour) and price_per_gpu_hour > 0):

@@ -16,9 +16,9 @@ from estimator.dataset.columns import Columns, Origin
 from estimator.dataset.parquet import ParquetFile
 from estimator.dataset.plain_yaml import read_yaml, text_at
 from estimator.dataset.table import Attention, Experts, Latent, Matmul
+from estimator.engine import Engine
 
 SOURCE = "aiconfigurator"
-ENGINES = ("vllm", "sglang", "trtllm")
 # (hidden, intermediate, experts per token, experts) of Nemotron 3 Super and Ultra, with and without the projection of
 # their hidden states to a smaller width, and of Nano. Their experts have squared ReLUs and no gate, under any kernel.
 _UNGATED_SIZES = (
@@ -58,7 +58,7 @@ def load(folder: Path, ops: frozenset[str] | None = None) -> Iterator[tuple[Orig
     for path in sorted(folder.glob("*/*/*/*/*_perf.parquet")):
         system, _, engine, version, name = path.relative_to(folder).parts
         op = name.removesuffix("_perf.parquet")
-        if op not in _READERS or engine not in ENGINES or (ops is not None and op not in ops):
+        if op not in _READERS or engine not in tuple(Engine) or (ops is not None and op not in ops):
             continue
         file = ParquetFile(path)
         versions = path.parent.parent

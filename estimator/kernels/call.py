@@ -37,27 +37,40 @@ _ARITHMETIC_BITS = {
 _MAY_BE_ZERO = frozenset({"cached_tokens", "window_tokens", "chunk_tokens", "decodes", "decode_tokens"})
 
 
-def _check(call: object) -> None:
-    """Numbers must be positive, some may be zero. NaN is neither."""
-    for field in fields(call):  # type: ignore[arg-type]
-        value = getattr(call, field.name)
-        if isinstance(value, (str, bool)):
-            continue
-        zero_allowed = field.name in _MAY_BE_ZERO
-        if not (value > 0 or (zero_allowed and value == 0)):
-            bound = "negative" if zero_allowed else "zero or negative"
-            raise ValueError(f"{type(call).__name__}: {field.name} is {value}, it must not be {bound}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Numbers must be positive, some may be zero; NaN is neither. `ValueError` names the first that is not."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (str, bool)):
+                continue
+            zero_allowed = field.name in _MAY_BE_ZERO
+            if not (value > 0 or (zero_allowed and value == 0)):
+                bound = "negative" if zero_allowed else "zero or negative"
+                raise ValueError(f"{type(self).__name__}: {field.name} is {value}, it must not be {bound}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionCall:
-    """Attention over equal sequences. One new token after cached ones is decode, everything else prefill."""
+class SequencesCall(Call):
+    """Equal sequences. One new token after cached ones is decode, everything else prefill."""
 
     sequences: int
     new_tokens: int
     """Per sequence."""
     cached_tokens: int
     """Per sequence, before the new ones."""
+
+    @property
+    def decode(self) -> bool:
+        return self.new_tokens == 1 and self.cached_tokens > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionCall(SequencesCall):
+    """Attention over equal sequences."""
+
     heads: int
     kv_heads: int
     head_size: int
@@ -65,34 +78,17 @@ class AttentionCall:
     """0 without a sliding window."""
     kv_bytes_per_element: float = 2.0
 
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def decode(self) -> bool:
-        return self.new_tokens == 1 and self.cached_tokens > 0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentCall:
+class LatentCall(SequencesCall):
     """Multi-head latent attention of DeepSeek's sizes, the kernel alone, without the projections around it."""
 
-    sequences: int
-    new_tokens: int
-    cached_tokens: int
     heads: int
     kv_bytes_per_element: float = 2.0
 
-    def __post_init__(self) -> None:
-        _check(self)
-
-    @property
-    def decode(self) -> bool:
-        return self.new_tokens == 1 and self.cached_tokens > 0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatmulCall:
+class MatmulCall(Call):
     """A dense layer: `tokens` x `inputs` times `inputs` x `outputs`."""
 
     tokens: int
@@ -100,12 +96,9 @@ class MatmulCall:
     inputs: int
     weight_type: WeightType = WeightType.BF16
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpertsCall:
+class ExpertsCall(Call):
     """The routed experts of one layer, on one of `tensor_parallel` x `expert_parallel` GPUs."""
 
     tokens: int
@@ -122,12 +115,9 @@ class ExpertsCall:
     """Three matrices per expert; two without a gate."""
     weight_type: WeightType = WeightType.BF16
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixedAttentionCall:
+class MixedAttentionCall(Call):
     """Attention of a batch with one prefill chunk beside decoding sequences of equal context. Either may be absent."""
 
     chunk_tokens: int
@@ -143,7 +133,8 @@ class MixedAttentionCall:
     kv_bytes_per_element: float = 2.0
 
     def __post_init__(self) -> None:
-        _check(self)
+        # Not `super()`, which a class with slots does not have in Python 3.11.
+        Call.__post_init__(self)
         if self.chunk_tokens == 0 and self.decodes == 0:
             raise ValueError("MixedAttentionCall: neither a chunk nor a decoding sequence")
         if self.decodes > 0 and self.decode_tokens == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from estimator.accelerator import Accelerator
+from estimator.engine import Engine
 from estimator.hardware import Rates, rates_of
 from estimator.kernels import basis
 from estimator.kernels.call import (
@@ -21,7 +22,6 @@ from estimator.kernels.model import Coefficients, Op
 from estimator.kernels.terms import Peaks
 from estimator.kernels.weights import FOLDER, Sets, WeightsError, read_card, read_sets
 
-ENGINES = ("vllm", "sglang", "trtllm")
 POOLED = "pooled"
 # GPUs that were not measured, with one that was and has the same die, enabled further or less.
 _RELATIVES = {
@@ -124,13 +124,13 @@ class Kernels:
         )
 
 
-def load_kernels(accelerator: Accelerator, engine: str = "vllm", folder: Path | None = None) -> Kernels:
+def load_kernels(accelerator: Accelerator, engine: str = Engine.VLLM, folder: Path | None = None) -> Kernels:
     """What is known of `accelerator` under `engine`, from `folder` or the weights that ship.
 
     Raises `ValueError` for an engine without weights, and `WeightsError` for files that are missing or damaged.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"no kernels of the engine {engine}; known are {', '.join(ENGINES)}")
+    if engine not in tuple(Engine):
+        raise ValueError(f"no kernels of the engine {engine}; known are {', '.join(Engine)}")
     folder = folder or FOLDER
     card = read_card(folder)
     files = card["files"]

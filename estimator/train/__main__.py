@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from estimator.dataset import aiconfigurator, mixed_batches
 from estimator.dataset.columns import Columns, Mask, Origin
 from estimator.dataset.split import EmptySideError, unseen_shapes
-from estimator.kernels.library import ENGINES, POOLED
+from estimator.engine import Engine
+from estimator.kernels.library import POOLED
 from estimator.kernels.model import Op
 from estimator.kernels.weights import FOLDER
 from estimator.train.files import data_sha256, note_name, write
@@ -87,10 +88,11 @@ def borrowed(fitted: Sequence[Fitted]) -> Iterator[tuple[Fitted, str]]:
     """
     have = {one.key for one in fitted}
     latent = (Op.LATENT_PREFILL.value, Op.LATENT_DECODE.value)
-    for engine in ENGINES:
-        for one in sorted(fitted, key=lambda one: ENGINES.index(one.key[1])):
+    order = [one.value for one in Engine]
+    for engine in order:
+        for one in sorted(fitted, key=lambda one: order.index(one.key[1])):
             gpu, owner, op, kind = one.key
-            allowed = gpu == POOLED or (engine == "vllm" and owner == "sglang" and op in latent)
+            allowed = gpu == POOLED or (engine == Engine.VLLM and owner == Engine.SGLANG and op in latent)
             if allowed and (gpu, engine, op, kind) not in have:
                 have.add((gpu, engine, op, kind))
                 yield replace(one, key=(gpu, engine, op, kind)), owner

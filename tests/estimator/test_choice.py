@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from estimator.accelerator import ACCELERATORS
-from estimator.choice import Engine, choose_step
+from estimator.choice import choose_step
+from estimator.engine import Engine
 from estimator.kernels.weights import FOLDER
 from estimator.price import WeightSource
 from estimator.step import StepModel

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from estimator.accelerator import ACCELERATORS, Accelerator, accelerator_names, find_accelerator
 from estimator.architecture import Architecture
-from estimator.choice import Engine
+from estimator.engine import Engine
 from estimator.work import kv_capacity_tokens
 from weighbridge.calibrate.file import Errors, Result, judge, step_of, to_json
 from weighbridge.calibrate.measure import Measured, measure
@@ -24,6 +23,7 @@ from weighbridge.calibrate.plan import LEAST_POINTS, BadPlan, DecodeProbe, Prefi
 from weighbridge.calibrate.probe import Prober
 from weighbridge.config_errors import did_you_mean
 from weighbridge.config_fields import replica_url
+from weighbridge.terminal import width
 from weighbridge.weigh_command import BadRequest, architecture_named
 
 BAD_INPUT, FAILED = 2, 1
@@ -61,7 +61,7 @@ def calibrate_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
 ) -> None:
     """Measure prefill and decode of a replica that serves nobody else, and write what its price is off by."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = Console(highlight=False, width=width())
     accelerator = find_accelerator(gpu)
     if accelerator is None:
         _fail(f"--gpu {gpu}: unknown GPU; {did_you_mean(gpu, ACCELERATORS, accelerator_names())}")

@@ -21,7 +21,8 @@ from estimator.calibrate_parts import (
     predicted_s,
     prefill_parts_s,
 )
-from estimator.choice import Engine, choose_step
+from estimator.choice import choose_step
+from estimator.engine import Engine
 from estimator.step import Step
 
 VERSION = 1

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from estimator.accelerator import ACCELERATORS
+from estimator.engine import Engine
 from estimator.kernels.call import (
     AttentionCall,
     ExpertsCall,
@@ -15,7 +16,7 @@ from estimator.kernels.call import (
     MixedAttentionCall,
     WeightType,
 )
-from estimator.kernels.library import ENGINES, Fit, Kernels, load_kernels
+from estimator.kernels.library import Fit, Kernels, load_kernels
 from estimator.kernels.weights import FOLDER, read_card, read_sets
 
 HEADS = {"heads": 32, "kv_heads": 8, "head_size": 128}
@@ -39,7 +40,7 @@ def test_all_weights_together_are_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 3_200_000
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", list(Engine))
 @pytest.mark.parametrize("gpu", sorted(ACCELERATORS))
 def test_any_call_has_a_time_between_the_peak_and_far_below(gpu: str, engine: str) -> None:
     kernels = load_kernels(ACCELERATORS[gpu], engine)
