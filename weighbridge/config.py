@@ -198,6 +198,7 @@ def _merge(pools: dict[str, Any], litellm: LiteLLM, problems: list[Problem]) -> 
         fed.setdefault(owner, []).extend(entries)
     for owner, entries in fed.items():
         problems.extend(_disagreements(entries))
+        problems.extend(_engines(entries, owner, pools[owner]))
         pools[owner].setdefault("served_model", entries[0].served_model)
         unique = {entry.url: entry for entry in entries}
         pools[owner]["replicas"] = {"static": [{"url": url, "api_key": entry.api_key} for url, entry in unique.items()]}
@@ -219,6 +220,22 @@ def _disagreements(entries: list[Entry]) -> list[Problem]:
             path = (*entry.path, "litellm_params", "api_base")
             rule = f"is the same replica as {dotted(twin.path)}"
             problems.append(Problem(path=dotted(path), value=shown(path, entry.url), rule=rule))
+    return problems
+
+
+def _engines(entries: list[Entry], owner: str, pool: dict[str, Any]) -> list[Problem]:
+    """Take the pool's engine from its entries, all of which must name the same, the pool's own, or none."""
+    named = [entry for entry in entries if entry.engine is not None]
+    if not named:
+        return []
+    source = f"pools.{owner}" if "engine" in pool else dotted(named[0].path)
+    engine = pool.setdefault("engine", named[0].engine)
+    problems = []
+    for entry in named:
+        if entry.engine != engine:
+            path = (*entry.path, "model_info", "engine")
+            rule = f"differs from {source} ({engine!r}): a pool has one engine"
+            problems.append(Problem(path=dotted(path), value=shown(path, entry.engine), rule=rule))
     return problems
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from estimator.engine import Engine
 from estimator.models import MODELS, find_model
 from weighbridge.config_errors import Path, Problem, did_you_mean, dotted, shown
 from weighbridge.config_fields import digest, replica_url
@@ -34,6 +35,8 @@ class Entry:
     served_model: str
     url: str
     api_key: str | None
+    engine: str | None
+    """What `model_info.engine` says; LiteLLM itself has no word for it, and its providers do not tell servers apart."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,7 +107,9 @@ def _entry(item: Any, path: Path, env: Mapping[str, str], result: LiteLLM) -> En
         result.problem(path, item, "must be a mapping with model_name and litellm_params")
         return None
     before = len(result.problems)
-    result.ignored.extend(f"model_list[].{key}" for key in item if key not in ("model_name", "litellm_params"))
+    known = ("model_name", "litellm_params", "model_info")
+    result.ignored.extend(f"model_list[].{key}" for key in item if key not in known)
+    engine = _engine(item.get("model_info"), (*path, "model_info"), env, result)
     name = _text(item, "model_name", path, env, result)
     if "*" in (name or ""):
         result.problem((*path, "model_name"), name, "wildcards are not supported; list each model")
@@ -127,7 +132,20 @@ def _entry(item: Any, path: Path, env: Mapping[str, str], result: LiteLLM) -> En
     api_key = _text(params, "api_key", where, env, result, required=False)
     if len(result.problems) > before or name is None or served is None or url is None:
         return None
-    return Entry(path=path, model=name, served_model=served, url=url, api_key=api_key or None)
+    return Entry(path=path, model=name, served_model=served, url=url, api_key=api_key or None, engine=engine)
+
+
+def _engine(info: Any, path: Path, env: Mapping[str, str], result: LiteLLM) -> str | None:
+    """The engine that an entry's `model_info` names. All else in it is ignored."""
+    if not isinstance(info, dict):
+        result.ignored.extend(["model_list[].model_info"] if info is not None else ())
+        return None
+    result.ignored.extend(f"model_list[].model_info.{key}" for key in info if key != "engine")
+    engine = _text(info, "engine", path, env, result, required=False)
+    if engine is not None and engine not in tuple(Engine):
+        result.problem((*path, "engine"), info["engine"], f"must be one of {', '.join(Engine)}")
+        return None
+    return engine
 
 
 def _text(

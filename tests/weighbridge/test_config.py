@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from estimator.engine import Engine
 from weighbridge.config import Loaded, dump, load, parse
 from weighbridge.config_errors import ConfigError
 from weighbridge.config_fields import digest
@@ -62,7 +63,7 @@ def test_keys_that_mean_nothing_here_are_listed_once() -> None:
     assert read(LITELLM, ENV).ignored == (
         "general_settings.database_url",
         "model_list[].litellm_params.rpm",
-        "model_list[].model_info",
+        "model_list[].model_info.id",
         "litellm_settings.drop_params",
         "router_settings.routing_strategy",
     )
@@ -93,6 +94,64 @@ def test_entries_of_a_pool_with_its_own_replicas_are_ignored_and_said() -> None:
     assert "model_list[0] (pools.chat has its own replicas)" in loaded.ignored
     assert loaded.config.pools["chat"].replicas.static is not None
     assert [replica.url for replica in loaded.config.pools["chat"].replicas.static] == ["http://a:1"]
+
+
+def engines(*infos: str) -> str:
+    """A model list of one pool `llama`, with these `model_info`."""
+    entries = (
+        f"- model_name: llama\n  litellm_params: {{model: openai/llama-3.1-8b, api_base: 'http://a:{port}'}}\n"
+        f"  model_info: {info}\n"
+        for port, info in enumerate(infos, 1)
+    )
+    return "model_list:\n" + "".join(entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "engine"),
+    [
+        pytest.param(engines("{engine: sglang}"), Engine.SGLANG, id="named"),
+        pytest.param(engines("{id: a}", "{engine: sglang}", "{engine: sglang}"), Engine.SGLANG, id="named by some"),
+        pytest.param(engines("{id: a}"), Engine.VLLM, id="by default"),
+        pytest.param(engines("null"), Engine.VLLM, id="nothing said"),
+        pytest.param(engines("{engine: os.environ/ENGINE}"), Engine.TRTLLM, id="from the environment"),
+        pytest.param(
+            engines("{id: a}") + "pools: {llama: {gpu: L40S, engine: trtllm}}", Engine.TRTLLM, id="by the pool"
+        ),
+        pytest.param(
+            engines("{engine: sglang}") + "pools: {llama: {gpu: L40S}}", Engine.SGLANG, id="for a pool of our own"
+        ),
+        pytest.param(
+            engines("{engine: sglang}") + "pools: {llama: {gpu: L40S, engine: sglang}}", Engine.SGLANG, id="by both"
+        ),
+    ],
+)
+def test_the_engine_is_what_model_info_or_the_pool_says(text: str, engine: Engine) -> None:
+    assert read(text, {"ENGINE": "trtllm"}).config.pools["llama"].engine is engine
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param(
+            engines("{engine: tgi}"),
+            "model_list[0].model_info.engine = 'tgi': must be one of vllm, sglang, trtllm",
+            id="unknown",
+        ),
+        pytest.param(engines("{engine: 7}"), "model_list[0].model_info.engine = 7: must be text", id="a number"),
+        pytest.param(
+            engines("{engine: vllm}", "{engine: sglang}"),
+            "model_list[1].model_info.engine = 'sglang': differs from model_list[0] ('vllm'): a pool has one engine",
+            id="two in one pool",
+        ),
+        pytest.param(
+            engines("{engine: sglang}") + "pools: {llama: {gpu: L40S, engine: vllm}}",
+            "model_list[0].model_info.engine = 'sglang': differs from pools.llama ('vllm'): a pool has one engine",
+            id="not the pool's",
+        ),
+    ],
+)
+def test_engines_that_contradict_are_errors(text: str, fault: str) -> None:
+    assert faults(text) == [fault]
 
 
 def test_environment_variables_of_litellm_win_over_the_environment() -> None:
