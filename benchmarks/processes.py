@@ -48,7 +48,8 @@ def tree_of(root: int, stats: Mapping[int, Stat]) -> set[int]:
     return tree
 
 
-def _all_stats() -> dict[int, Stat]:
+def all_stats() -> dict[int, Stat]:
+    """Every process, by its id."""
     stats = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -59,7 +60,7 @@ def _all_stats() -> dict[int, Stat]:
 
 def cpu_s(pid: int) -> float:
     """CPU seconds used so far by a process and its descendants."""
-    stats = _all_stats()
+    stats = all_stats()
     return sum(stats[member].cpu_ticks for member in tree_of(pid, stats)) / os.sysconf("SC_CLK_TCK")
 
 

@@ -45,15 +45,19 @@ def running_fleet(settings: DemoSettings) -> Iterator[Fleet]:
 
 
 @contextmanager
-def running_up(configuration: Mapping[str, Any], *, key: str) -> Iterator[Fleet]:
-    """`weighbridge up` until the block ends. Its files live in a private folder that goes with it."""
+def running_up(configuration: Mapping[str, Any], *, key: str, env: Mapping[str, str] | None = None) -> Iterator[Fleet]:
+    """`weighbridge up` until the block ends, in this process's environment or in `env`.
+
+    Its files live in a private folder that goes with it.
+    """
     port, admin_port = _free_ports()
     with tempfile.TemporaryDirectory(prefix="weighbridge-demo-") as folder:
         config, log = Path(folder, "config.yaml"), Path(folder, "up.log")
         config.write_text(yaml.safe_dump(dict(configuration)))
         options = ("--port", str(port), "--admin-port", str(admin_port), "--run-dir", str(Path(folder, "run")))
         with log.open("wb") as output:
-            child = spawn_blocking(command_line("up", "--config", str(config), *options), stdout=output, stderr=output)
+            command = command_line("up", "--config", str(config), *options)
+            child = spawn_blocking(command, env=env, stdout=output, stderr=output)
         try:
             yield Fleet(
                 url=f"http://127.0.0.1:{port}",
