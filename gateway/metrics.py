@@ -29,6 +29,7 @@ class Snapshots:
         yield from self._requests()
         yield from self._work()
         yield from self._distributions()
+        yield self._prices()
         yield from self._calibration()
         yield from self._scaling()
 
@@ -119,6 +120,18 @@ class Snapshots:
                     histogram = pool.histograms[key]
                     family.add_metric((str(state.number), name), _buckets(histogram), histogram.sum)
             yield family
+
+    def _prices(self) -> Metric:
+        prices = GaugeMetricFamily(
+            "weighbridge_price_info",
+            "1; labels say where a pool's prices are from: analytic or learned kernels, these of which GPU and engine",
+            labels=("pool", "source", "fit", "engine"),
+        )
+        # One sample per pool, unless workers differ: then one of them could not read its weights.
+        found = ((name, pool.price) for state in self._workers for name, pool in state.pools.items())
+        for name, price in dict.fromkeys(found):
+            prices.add_metric((name, price.source, price.fit, price.engine), 1.0)
+        return prices
 
     def _calibration(self) -> Iterator[Metric]:
         labels = ("pool", "replica")

@@ -33,9 +33,18 @@ class ReplicaState(msgspec.Struct, frozen=True):
     calibration_drift: str | None
 
 
+class PriceOrigin(msgspec.Struct, frozen=True):
+    """Where the prices of a pool are from. `fit` is empty for analytic ones."""
+
+    source: str
+    fit: str
+    engine: str
+
+
 class PoolState(msgspec.Struct, frozen=True):
     """One pool in one worker. Counters only grow while the worker lives."""
 
+    price: PriceOrigin
     outcomes: list[tuple[str, str, int]]
     used_gpu_s: list[tuple[str, str, float]]
     histograms: dict[str, HistogramState]
@@ -75,6 +84,7 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
     stats = pool.stats
     oldest_at_s = pool.room.oldest_at_s()
     return PoolState(
+        price=PriceOrigin(source=pool.price.source.value, fit=pool.price.fit, engine=pool.settings.engine.value),
         outcomes=[(model, outcome, count) for (model, outcome), count in stats.outcomes.items()],
         used_gpu_s=[(tenant, kind, gpu_s) for (tenant, kind), gpu_s in stats.used_s.items()],
         histograms={name: _histogram(getattr(stats, name)) for name in HISTOGRAMS},

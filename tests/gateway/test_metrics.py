@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backlog.records import PoolView
 from gateway.metrics import Snapshots
-from gateway.snapshot import WorkerState, pool_state
+from gateway.snapshot import PriceOrigin, WorkerState, pool_state
 from gateway.stats import LATENCY_EDGES_S
 from tests.gateway.builders import POOL, decision, pool, view, weight
 from tests.gateway.guests import Guest
@@ -43,6 +43,7 @@ CATALOGUE = {
     ("weighbridge_waits_without_estimate", "counter"): {"worker", "pool"},
     ("weighbridge_autoscaler_replicas", "gauge"): {"pool", "kind"},
     ("weighbridge_offered_load", "gauge"): {"pool"},
+    ("weighbridge_price_info", "gauge"): {"pool", "source", "fit", "engine"},
     ("weighbridge_calibration_scalar", "gauge"): {"pool", "replica"},
     ("weighbridge_calibration_periods", "gauge"): {"pool", "replica"},
     ("weighbridge_calibration_drift", "gauge"): {"pool", "replica", "kind"},
@@ -106,6 +107,22 @@ def test_a_calibration_is_shown_once_by_the_worker_that_has_seen_most() -> None:
     assert value(families, "weighbridge_calibration_periods", **at) == 9
     assert value(families, "weighbridge_calibration_drift", **at, kind="out-of-band") == 1
     assert value(families, "weighbridge_calibration_drift", **at, kind="moving") == 0
+
+
+def test_where_prices_are_from_is_said_once_for_workers_that_agree() -> None:
+    families = scrape([worker(), worker(1)])
+    (sample,) = families["weighbridge_price_info"].samples
+    assert sample.value == 1
+    assert sample.labels == {"pool": POOL, "source": "learned", "fit": "measured", "engine": "vllm"}
+
+
+def test_a_worker_that_prices_otherwise_is_seen() -> None:
+    one, other = worker(), worker(1)
+    analytic = PriceOrigin(source="analytic", fit="", engine="vllm")
+    pools = {POOL: msgspec.structs.replace(other.pools[POOL], price=analytic)}
+    families = scrape([one, msgspec.structs.replace(other, pools=pools)])
+    found = [(sample.labels["source"], sample.labels["fit"]) for sample in families["weighbridge_price_info"].samples]
+    assert found == [("learned", "measured"), ("analytic", "")]
 
 
 def test_names_types_and_labels_are_the_catalogue() -> None:

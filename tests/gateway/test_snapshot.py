@@ -3,12 +3,14 @@
 import msgspec
 
 from backlog.records import ReplicaState
+from estimator.accelerator import ACCELERATORS
+from estimator.engine import Engine
 from gateway.auth import Keys
 from gateway.breaker import CLOSED, failed
 from gateway.context import Context
 from gateway.outcome import Outcome
 from gateway.settings import Limits
-from gateway.snapshot import HISTOGRAMS, WorkerState, pool_state, worker_state
+from gateway.snapshot import HISTOGRAMS, PriceOrigin, WorkerState, pool_state, worker_state
 from tests.gateway.builders import POOL, pool, weight
 from tests.gateway.guests import Guest
 
@@ -35,6 +37,11 @@ def test_a_pool_shows_its_counts_its_backlog_and_its_replicas() -> None:
     assert (first.name, first.state, first.answering, first.in_flight) == ("r0", "ready", True, 1)
     assert (first.prefill_s, first.remaining_gpu_s) == (0.5, 1.5)
     assert (second.name, second.state, second.answering, second.in_flight) == ("r1", "ready", False, 0)
+
+
+def test_a_pool_says_where_its_prices_are_from() -> None:
+    one = pool(engine=Engine.SGLANG, accelerator=ACCELERATORS["MI300X"])
+    assert pool_state(one, NOW_S).price == PriceOrigin(source="learned", fit="pooled", engine="sglang")
 
 
 def test_a_draining_replica_is_shown_and_does_not_answer_for_new_work() -> None:
