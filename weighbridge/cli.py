@@ -332,13 +332,14 @@ def main() -> None:
     """Entry point of the console script."""
     # The options of these commands live beside their code; a child process must not pay for loading it.
     if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
-        from weighbridge import catalog_command, usage_command, weigh_command
+        from weighbridge import catalog_command, plot_command, usage_command, weigh_command
         from weighbridge.calibrate import command as calibrate_command
         from weighbridge.replay import command as replay_command
 
         replay_command.register(app)
         usage_command.register(app)
         weigh_command.register(app)
+        plot_command.register(app)
         catalog_command.register(app)
         calibrate_command.register(app)
     app()

@@ -24,7 +24,7 @@ from weighbridge.calibrate.probe import Prober
 from weighbridge.config_errors import did_you_mean
 from weighbridge.config_fields import replica_url
 from weighbridge.terminal import width
-from weighbridge.weigh_command import BadRequest, architecture_named
+from weighbridge.weigh_pool import BadRequest, architecture_named
 
 BAD_INPUT, FAILED = 2, 1
 
