@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 from math import sqrt
+from typing import NamedTuple
 
 from estimator.tokens_text import TextSize
 
@@ -18,14 +19,34 @@ _LOW = (0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0)
 _HIGH = (4.0, 4.0, 4.0, 4.0, 100.0, 4000.0, 20.0)
 """Bounds of the factors of words, digits, marks, wide characters, messages, requests and media parts."""
 
-_COMMON = 0.3
-"""How far a tokenizer as a whole may be from the typical one: one standard deviation of the four text factors."""
-_OWN = (0.15, 0.15, 0.15, 0.15, 3.0, 100.0, 1.0)
-"""How far each factor may be from what they share."""
 _DRIFT = 0.0044
 """The share of its own variance that a factor gains back with each report, so that traffic that changes is followed."""
-_NOISE = 0.03
-"""Two texts with the same counts differ by this much in tokens."""
+
+
+class Prior(NamedTuple):
+    """What is known of the factors before any report, as standard deviations."""
+
+    common: float
+    """How far a tokenizer as a whole may be from the one that sized the text: shared by the four text factors."""
+    own: tuple[float, ...]
+    """How far each factor may be from what they share."""
+    noise: float
+    """Two texts with the same counts differ by this much in tokens, relatively."""
+
+    def shared(self, row: int, column: int) -> float:
+        """Covariance of two factors."""
+        return self.common * self.common if row < 4 and column < 4 else 0.0
+
+    def variance(self, kind: int) -> float:
+        """Variance of one."""
+        return self.shared(kind, kind) + self.own[kind] * self.own[kind]
+
+
+TYPICAL = Prior(common=0.3, own=(0.15, 0.15, 0.15, 0.15, 3.0, 100.0, 1.0), noise=0.03)
+"""Of text sized by kinds of bytes."""
+EXACT = Prior(common=0.0, own=(0.1, 0.1, 0.1, 0.1, 3.0, 100.0, 1.0), noise=0.01)
+"""Of text that the model's tokenizer counted: what is left is the template, and how it writes tool schemas."""
+
 _OUTLIER = 3.0
 """A report further off than this many standard deviations moves the factors as one just so far off does."""
 _LOWEST, _HIGHEST = 0.05, 20.0
@@ -60,12 +81,13 @@ class TokenFactors:
     texts teach less. Factors stay within bounds that are not below zero: an estimate never falls when text is added.
     """
 
-    __slots__ = ("_covariance", "factors")
+    __slots__ = ("_covariance", "_prior", "factors")
 
-    def __init__(self, parent: "TokenFactors | None" = None) -> None:
+    def __init__(self, parent: "TokenFactors | None" = None, prior: Prior = TYPICAL) -> None:
+        self._prior = prior
         self.factors: list[float] = [1.0] * _KINDS if parent is None else list(parent.factors)
         self._covariance = [
-            [_variance(row) if row == column else _shared(row, column) for column in range(_KINDS)]
+            [prior.variance(row) if row == column else prior.shared(row, column) for column in range(_KINDS)]
             for row in range(_KINDS)
         ]
 
@@ -100,14 +122,14 @@ class TokenFactors:
 
     def _correct(self, shares: list[float], observed: float, count_variance: float, held: set[int]) -> int | None:
         """Correct the factors that are not held; or put one that would leave its bounds there, and return its kind."""
-        factors, covariance = self.factors, self._covariance
+        factors, covariance, prior = self.factors, self._covariance, self._prior
         free = [kind for kind in range(_KINDS) if kind not in held]
         shown = [kind for kind in free if shares[kind] > 0.0]
         error = observed - sum(share * factor for share, factor in zip(shares, factors, strict=True))
         reach = [sum(covariance[kind][other] * shares[other] for other in shown) for kind in range(_KINDS)]
         known = sum(shares[kind] * reach[kind] for kind in shown)
         # A count of n tokens is off by the square root of n at least.
-        variance = max(known, 0.0) + _NOISE * _NOISE + count_variance
+        variance = max(known, 0.0) + prior.noise * prior.noise + count_variance
         limit = _OUTLIER * sqrt(variance)
         if abs(error) > limit:
             variance *= abs(error) / limit
@@ -126,16 +148,8 @@ class TokenFactors:
             for other in free:
                 row[other] -= gain * reach[other]
             # What no report is about does not become ever less certain.
-            row[kind] = min(max(row[kind], 0.0) + _DRIFT * _OWN[kind] * _OWN[kind], _variance(kind))
+            row[kind] = min(max(row[kind], 0.0) + _DRIFT * prior.own[kind] * prior.own[kind], prior.variance(kind))
         return None
-
-
-def _shared(row: int, column: int) -> float:
-    return _COMMON * _COMMON if row < 4 and column < 4 else 0.0
-
-
-def _variance(kind: int) -> float:
-    return _shared(kind, kind) + _OWN[kind] * _OWN[kind]
 
 
 class TokenRoutes:
@@ -144,11 +158,12 @@ class TokenRoutes:
     An endpoint learns from the reports of all its routes. Endpoints are few; routes are bounded by `max_routes`.
     """
 
-    def __init__(self, max_routes: int = MAX_ROUTES) -> None:
+    def __init__(self, prior: Prior = TYPICAL, *, max_routes: int = MAX_ROUTES) -> None:
+        self._prior = prior
         self._max_routes = max_routes
         self._routes: OrderedDict[tuple[Hashable, Hashable], TokenFactors] = OrderedDict()
         self._endpoints: dict[Hashable, TokenFactors] = {}
-        self._typical = TokenFactors()
+        self._typical = TokenFactors(prior=prior)
 
     def __len__(self) -> int:
         """Routes with factors of their own."""
@@ -165,11 +180,11 @@ class TokenRoutes:
             return
         parent = self._endpoints.get(endpoint)
         if parent is None:
-            parent = self._endpoints[endpoint] = TokenFactors()
+            parent = self._endpoints[endpoint] = TokenFactors(prior=self._prior)
         key = (endpoint, route)
         factors = self._routes.get(key)
         if factors is None:
-            factors = self._routes[key] = TokenFactors(parent)
+            factors = self._routes[key] = TokenFactors(parent, self._prior)
             if len(self._routes) > self._max_routes:
                 self._routes.popitem(last=False)
         self._routes.move_to_end(key)

@@ -5,7 +5,8 @@ documentation, JSON, manual pages and user interface texts in 18 languages, coun
 DeepSeek and Mistral (Tekken).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 HEAD_BYTES = 2048
 STRIDE_BYTES = 4096
@@ -45,8 +46,9 @@ WIDE_TOKENS = (
 class TextSize(NamedTuple):
     """A request's text.
 
-    `words`, `digits`, `marks` and `wide` (characters beyond ASCII) are tokens of a typical tokenizer, unrounded;
-    `messages` counts chat messages, `media` parts that are no text: images, sound, files.
+    `words`, `digits`, `marks` and `wide` (characters beyond ASCII) are tokens of a typical tokenizer, unrounded; where
+    the model's own tokenizer counts, all of its tokens are `words`. `messages` counts chat messages, `media` parts that
+    are no text: images, sound, files.
     """
 
     words: float = 0.0
@@ -58,6 +60,19 @@ class TextSize(NamedTuple):
 
 
 NO_TEXT = TextSize()
+
+
+class Sizer(Protocol):
+    """Sizes a request's text, which comes in pieces: `texts`, then `raw` in UTF-8."""
+
+    def __call__(
+        self, texts: Sequence[str], raw: Sequence[bytes] = (), *, messages: int = 0, media: int = 0
+    ) -> TextSize: ...
+
+
+def typical_size(texts: Sequence[str], raw: Sequence[bytes] = (), *, messages: int = 0, media: int = 0) -> TextSize:
+    """`text_size` of all pieces, one after the other: the `Sizer` that needs no tokenizer."""
+    return text_size(b"".join(("".join(texts).encode(), *raw)), messages=messages, media=media)
 
 
 def text_size(text: bytes, *, messages: int = 0, media: int = 0) -> TextSize:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from estimator.tokens_text import Sizer, typical_size
 from gateway.auth import Keys
 from gateway.bookkeeper import Bookkeeper
 from gateway.outcome import Outcome, Refusal
@@ -55,6 +56,11 @@ class Context:
         if pool is None:
             raise Refusal(Outcome.UNKNOWN_MODEL, f"the model {model[:128]!r} does not exist here", param="model")
         return pool
+
+    def sizer_of(self, model: str) -> Sizer:
+        """What sizes the text of requests to `model`; the typical one when no pool serves it."""
+        pool = self._by_model.get(model)
+        return typical_size if pool is None else pool.weigher.sizer
 
     def next_number(self) -> int:
         """Numbers requests within the worker, from somewhere."""

@@ -3,13 +3,14 @@
 OpenAI's names (`prompt_tokens`, `max_completion_tokens`) stop here: past this module they are input and output tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
 
-from estimator.tokens_text import TextSize, text_size
+from estimator.tokens_text import Sizer, TextSize, typical_size
 from gateway.outcome import Outcome, Refusal
 
 
@@ -93,14 +94,21 @@ _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 
 
-def parse(endpoint: Endpoint, body: bytes) -> ParsedRequest:
-    """Read and validate `body`. Raises `Refusal` (bad-request) that names the field and the rule."""
+def _typical(model: str) -> Sizer:
+    return typical_size
+
+
+def parse(endpoint: Endpoint, body: bytes, sizer_of: Callable[[str], Sizer] = _typical) -> ParsedRequest:
+    """Read and validate `body`, and size its text as `sizer_of` its model does.
+
+    Raises `Refusal` (bad-request) that names the field and the rule.
+    """
     try:
         if endpoint is Endpoint.CHAT:
-            return _from_chat(_chat.decode(body))
+            return _from_chat(_chat.decode(body), sizer_of)
         if endpoint is Endpoint.COMPLETIONS:
-            return _from_completion(_completion.decode(body))
-        return _from_embeddings(_embeddings.decode(body))
+            return _from_completion(_completion.decode(body), sizer_of)
+        return _from_embeddings(_embeddings.decode(body), sizer_of)
     except msgspec.ValidationError as error:
         detail = str(error)
         raise Refusal(Outcome.BAD_REQUEST, detail, param=_field(detail)) from None
@@ -120,7 +128,7 @@ def _field(detail: str) -> str | None:
     return None
 
 
-def _from_chat(body: _Chat) -> ParsedRequest:
+def _from_chat(body: _Chat, sizer_of: Callable[[str], Sizer]) -> ParsedRequest:
     texts: list[str] = []
     calls: list[bytes] = []
     media = 0
@@ -134,7 +142,7 @@ def _from_chat(body: _Chat) -> ParsedRequest:
         calls.append(_given(message.tool_calls))
     tools = _given(body.tools)
     # The chat template renders tools and the calls of earlier turns into the prompt, nearly as they are.
-    text = b"".join(("".join(texts).encode(), *calls, tools))
+    size = sizer_of(body.model)(texts, (*calls, tools), messages=len(body.messages), media=media)
     first = body.messages[0]
     system = _digest(first.content) if first.role in ("system", "developer") else 0
     cap = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
@@ -145,14 +153,14 @@ def _from_chat(body: _Chat) -> ParsedRequest:
         usage_asked=body.stream_options is not None and body.stream_options.include_usage is True,
         max_output_tokens=cap,
         choices=body.n or 1,
-        size=text_size(text, messages=len(body.messages), media=media),
+        size=size,
         known_tokens=0,
         shape=("chat", system, len(tools) > 0, len(_given(body.response_format)) > 0, _bucket(cap)),
     )
 
 
-def _from_completion(body: _Completion) -> ParsedRequest:
-    size, known = _measure("prompt", body.prompt)
+def _from_completion(body: _Completion, sizer_of: Callable[[str], Sizer]) -> ParsedRequest:
+    size, known = _measure("prompt", body.prompt, sizer_of(body.model))
     return ParsedRequest(
         endpoint=Endpoint.COMPLETIONS,
         model=body.model,
@@ -166,8 +174,8 @@ def _from_completion(body: _Completion) -> ParsedRequest:
     )
 
 
-def _from_embeddings(body: _Embeddings) -> ParsedRequest:
-    size, known = _measure("input", body.input)
+def _from_embeddings(body: _Embeddings, sizer_of: Callable[[str], Sizer]) -> ParsedRequest:
+    size, known = _measure("input", body.input, sizer_of(body.model))
     return ParsedRequest(
         endpoint=Endpoint.EMBEDDINGS,
         model=body.model,
@@ -181,7 +189,7 @@ def _from_embeddings(body: _Embeddings) -> ParsedRequest:
     )
 
 
-def _measure(field: str, value: str | list[Any]) -> tuple[TextSize, int]:
+def _measure(field: str, value: str | list[Any], sizer: Sizer) -> tuple[TextSize, int]:
     """The text and the exact tokens of a string, a list of strings, token ids, or a list of token id lists."""
     texts: list[str] = []
     known = 0
@@ -198,7 +206,7 @@ def _measure(field: str, value: str | list[Any]) -> tuple[TextSize, int]:
             raise Refusal(Outcome.BAD_REQUEST, detail, param=field)
     if not items:
         raise Refusal(Outcome.BAD_REQUEST, f"Expected a non-empty value - at `$.{field}`", param=field)
-    return text_size("".join(texts).encode()), known
+    return sizer(texts), known
 
 
 def _given(value: msgspec.Raw) -> bytes:

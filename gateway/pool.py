@@ -57,7 +57,7 @@ class Pool:
         )
         self.stats = PoolStats()
         self.fleet = Fleet(settings, worker=worker, price=self.price)
-        self.weigher = Weigher(self.price, self.fleet.calibration)
+        self.weigher = Weigher(self.price, self.fleet.calibration, count=settings.token_count())
         self.room: WaitingRoom[Exchange] = WaitingRoom(settings.order)
         self.outbox = Outbox()
         self.outlook = Outlook(order=settings.order, gpus=self.price.gpus, weights=weights or {})

@@ -48,7 +48,7 @@ def begin(
         return _direct(context, head, path)
     if head.method != b"POST":
         raise Refusal(Outcome.WRONG_METHOD, f"{endpoint.value} takes POST")
-    parsed = parse(endpoint, body)
+    parsed = parse(endpoint, body, context.sizer_of)
     pool: Pool = context.pool_of(parsed.model)
     payer = context.keys.settings_of(head.tenant)
     settings = pool.settings

@@ -1,6 +1,8 @@
 """What a gateway needs to know, as values. Whoever starts it builds these; nothing here reads files."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from backlog.order import Order
 from backlog.records import PoolName
@@ -11,6 +13,7 @@ from estimator.calibrate_parts import AS_PRICED, PartScalars, calibrated
 from estimator.choice import choose_step
 from estimator.engine import Engine
 from estimator.price import Price, price_from_step
+from estimator.tokenizer_file import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class PoolSettings:
     """KV cache tokens of one replica."""
     calibration: PartScalars = AS_PRICED
     """What was measured on a replica: the parts of the price are multiplied by it."""
+    tokenizer: Path | None = None
+    """The model's `tokenizer.json`, to count input tokens with; `None`: they are estimated from kinds of bytes."""
     static_replicas: tuple[StaticReplica, ...] = ()
     """Empty when a scaler publishes the replicas in the backlog."""
     replica_api_key: str | None = field(default=None, repr=False)
@@ -90,6 +95,18 @@ class PoolSettings:
             tpot_s=self.tpot_slo_s,
         )
         return calibrated(price, self.calibration)
+
+    def token_count(self) -> Callable[[str], int] | None:
+        """Counts the tokens of a text with `tokenizer`; `None` without one. Reads its file: half a second.
+
+        Raises `ValueError` when it cannot be used.
+        """
+        if self.tokenizer is None:
+            return None
+        try:
+            return load_tokenizer(self.tokenizer)
+        except ValueError as error:
+            raise ValueError(f"pools.{self.name}.tokenizer {self.tokenizer}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

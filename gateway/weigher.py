@@ -1,9 +1,12 @@
 """What a pool's requests weigh, from their size and from what their routes have shown."""
 
+from collections.abc import Callable
+
 from estimator.length import LengthModel, OutputLength
 from estimator.price import Price, Weight
-from estimator.tokens import TokenRoutes
-from estimator.tokens_text import NO_TEXT
+from estimator.tokens import EXACT, TYPICAL, TokenRoutes
+from estimator.tokens_exact import ExactSizer
+from estimator.tokens_text import NO_TEXT, Sizer, typical_size
 from gateway.calibration import Calibration, scaled
 from gateway.openai import ParsedRequest
 
@@ -16,12 +19,17 @@ Route = tuple[object, ...]
 
 
 class Weigher:
-    """Token factors and output lengths by route, corrected by what model servers report."""
+    """Token factors and output lengths by route, corrected by what model servers report.
 
-    def __init__(self, price: Price, calibration: Calibration) -> None:
+    `count` tells the tokens of a text by the model's own tokenizer; without it they are estimated.
+    """
+
+    def __init__(self, price: Price, calibration: Calibration, *, count: Callable[[str], int] | None = None) -> None:
+        self.sizer: Sizer = typical_size if count is None else ExactSizer(count)
+        """Sizes the text of the requests to be weighed here."""
         self._price = price
         self._calibration = calibration
-        self._tokens = TokenRoutes()
+        self._tokens = TokenRoutes(TYPICAL if count is None else EXACT)
         self._lengths = LengthModel()
         self._lessons: list[tuple[ParsedRequest, Route, int, int]] = []
 

@@ -1,7 +1,8 @@
 """Reading the configuration file: one call gives a checked `Config` or every problem at once.
 
 The order is: YAML, LiteLLM's sections, the environment, LiteLLM's entries merged into our sections, a check of them.
-A `Config` holds no reference to the file, to LiteLLM or to the environment, so `dump` of it can be read anywhere.
+A `Config` holds no reference to the file, to LiteLLM or to the environment, so `dump` of it can be read anywhere: of
+files that it names, tokenizers alone are left, by absolute paths.
 """
 
 import json
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from autoscaler.settings import SettingsError
 from estimator.models import find_model
+from estimator.tokenizer_file import load_tokenizer
 from weighbridge.calibrate.file import read_calibration
 from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
 from weighbridge.config_fields import REVEAL, digest
@@ -76,6 +78,7 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", d
         place = partial(_place, directory)
         _inline_architectures(pools, place, problems)
         _inline_calibrations(pools, place, problems)
+        _check_tokenizers(pools, place, problems)
         assumed = _merge(pools, litellm, problems)
         _complete(pools, problems)
         problems.extend(_shared_models(pools))
@@ -172,6 +175,31 @@ def _inline_calibrations(pools: dict[str, Any], place: Callable[[str], Path], pr
         except ValueError as error:
             problems.append(Problem(path=dotted(path), value=shown(path, value), rule=str(error)))
             del pool["calibration"]
+
+
+def _check_tokenizers(pools: dict[str, Any], place: Callable[[str], Path], problems: list[Problem]) -> None:
+    """Load each tokenizer once, and replace its path by one that holds in any process: vocabularies are not inlined."""
+    wrong: dict[Path, str | None] = {}
+    for name, pool in pools.items():
+        value = pool.get("tokenizer") if isinstance(pool, dict) else None
+        if not isinstance(value, str) or not value:
+            continue
+        file = place(value).absolute()
+        if file not in wrong:
+            wrong[file] = _tokenizer_problem(file)
+        rule = wrong[file]
+        if rule is not None:
+            path = ("pools", name, "tokenizer")
+            problems.append(Problem(path=dotted(path), value=shown(path, value), rule=rule))
+        pool["tokenizer"] = str(file)
+
+
+def _tokenizer_problem(file: Path) -> str | None:
+    try:
+        load_tokenizer(file)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _merge(pools: dict[str, Any], litellm: LiteLLM, problems: list[Problem]) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ class PoolSection(Section):
     """KV cache tokens of one replica. Default: GPU memory less weights and activations."""
     api_key: Secret | None = None
     """Sent to replicas that have no key of their own."""
+    tokenizer: Annotated[str | None, Field(min_length=1)] = None
+    """The path of the model's `tokenizer.json`, or of its folder: input tokens are counted. Default: estimated."""
     calibration: Annotated[dict[str, Any] | None, BeforeValidator(_calibration)] = None
     """The path of a file that `weighbridge calibrate` wrote for this model, GPU and `tensor_parallel`."""
     price_per_gpu_hour: Positive | None = None

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -89,6 +90,7 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
         prefill_chunk_tokens=pool.prefill_chunk_tokens,
         kv_capacity_tokens=kv_tokens(pool),
         calibration=AS_PRICED if pool.calibration is None else check_calibration(pool.calibration),
+        tokenizer=None if pool.tokenizer is None else Path(pool.tokenizer),
         static_replicas=tuple(
             StaticReplica(
                 name=replica.label,

@@ -1,0 +1,143 @@
+"""Sizes by a tokenizer's counts: exact up to a bound on the work, scaled beyond it."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimator import tokens_exact
+from estimator.tokens import EXACT, TYPICAL, TokenFactors
+from estimator.tokens_exact import CALL_BYTES, COUNTED_BYTES, ExactSizer
+from estimator.tokens_text import NO_TEXT, TextSize
+
+PROSE = "What a request weighs is known before it runs. "
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=3000)
+
+
+class Counter:
+    """A tokenizer of one token per two characters that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, text: str) -> int:
+        self.asked.append(text)
+        return (len(text) + 1) // 2
+
+    @property
+    def asked_bytes(self) -> int:
+        return sum(len(text.encode()) for text in self.asked)
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter()
+
+
+def test_each_piece_is_counted_by_itself(counter: Counter) -> None:
+    size = ExactSizer(counter)(["abc", "", "de"], (b'{"a":"\xc3\xa9"}', b""), messages=3, media=1)
+    assert counter.asked == ["abc", "de", '{"a":"é"}']
+    assert size == TextSize(words=2 + 1 + 5, messages=3, media=1)
+
+
+def test_nothing_is_nothing(counter: Counter) -> None:
+    assert ExactSizer(counter)([]) == NO_TEXT
+    assert counter.asked == []
+
+
+def test_a_text_up_to_the_bound_is_counted_whole(counter: Counter) -> None:
+    assert ExactSizer(counter)(["x" * COUNTED_BYTES]).words == COUNTED_BYTES / 2
+    assert counter.asked_bytes == COUNTED_BYTES
+
+
+def test_beyond_the_bound_kinds_of_bytes_are_scaled_by_what_the_tokenizer_makes_of_the_first_part(
+    counter: Counter,
+) -> None:
+    text = PROSE * 2000
+    size = ExactSizer(counter)([text])
+    assert counter.asked_bytes == COUNTED_BYTES
+    assert size.words == pytest.approx(len(text) / 2, rel=0.01)
+
+
+def test_digits_after_prose_are_worth_more_than_prose(counter: Counter) -> None:
+    sizer = ExactSizer(counter)
+    digits, prose = sizer([PROSE * 200 + "7" * 9400]), sizer([PROSE * 400])
+    assert digits.words > 1.5 * prose.words
+
+
+@given(pieces=st.lists(texts, max_size=30), raw=st.lists(texts.map(str.encode), max_size=3))
+def test_the_work_of_one_request_is_bounded(pieces: list[str], raw: list[bytes]) -> None:
+    counter = Counter()
+    ExactSizer(counter)(pieces, raw)
+    assert counter.asked_bytes <= COUNTED_BYTES
+    assert len(counter.asked) <= COUNTED_BYTES // CALL_BYTES
+
+
+@given(text=texts, more=texts)
+def test_text_is_never_cut_within_a_character(text: str, more: str) -> None:
+    whole = (text + more) * 3
+    counter = Counter()
+    ExactSizer(counter)([whole])
+    assert whole.startswith("".join(counter.asked))
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日", "🎉"])
+def test_a_longer_text_never_has_fewer_tokens(letter: str) -> None:
+    def words(length: int) -> float:
+        return ExactSizer(Counter())([letter * length]).words
+
+    sizes = [words(length) for length in range(COUNTED_BYTES // 4 - 8, COUNTED_BYTES + 40)]
+    assert sizes == sorted(sizes)
+
+
+def test_what_was_counted_is_not_counted_again(counter: Counter) -> None:
+    sizer = ExactSizer(counter)
+    first = sizer(["a system prompt", "a question"])
+    again = sizer(["a system prompt", "a question", "an answer"])
+    assert counter.asked == ["a system prompt", "a question", "an answer"]
+    assert again.words == first.words + 5
+
+
+def test_a_long_chat_is_counted_whole_when_its_turns_came_before(counter: Counter) -> None:
+    sizer = ExactSizer(counter)
+    turns = [f"{turn}: " + PROSE * 60 for turn in range(8)]
+    for end in range(1, 9):
+        size = sizer(turns[:end])
+    assert size.words == sum((len(turn) + 1) // 2 for turn in turns) > COUNTED_BYTES
+
+
+def test_what_was_not_used_for_longest_is_forgotten_first(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_exact, "REMEMBERED_TEXTS", 2)
+    sizer = ExactSizer(counter)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        sizer([text])
+    assert counter.asked == ["a", "b", "c", "b"]
+
+
+def template(size: TextSize) -> int:
+    return round(size.words) + 4 * size.messages + 35
+
+
+@pytest.mark.parametrize(
+    ("tokens_of", "reports"),
+    [
+        pytest.param(template, 10, id="a chat template"),
+        pytest.param(lambda size: round(1.15 * size.words) + 20, 60, id="another tokenizer"),
+    ],
+)
+def test_what_the_template_adds_is_learned(tokens_of: Callable[[TextSize], int], reports: int) -> None:
+    factors = TokenFactors(prior=EXACT)
+    sizes = [TextSize(words=float(30 + 97 * (n * n % 13)), messages=1 + n % 5) for n in range(reports + 20)]
+    for size in sizes[:reports]:
+        factors.observe(size, tokens_of(size))
+    for size in sizes[reports:]:
+        assert factors.estimate(size) == pytest.approx(tokens_of(size), abs=2)
+
+
+def test_a_report_about_counted_text_moves_the_text_less() -> None:
+    size = TextSize(words=1000.0, messages=1)
+    exact, typical = TokenFactors(prior=EXACT), TokenFactors(prior=TYPICAL)
+    for factors in (exact, typical):
+        factors.observe(size, 1200)
+    assert 1.0 < exact.factors[0] < typical.factors[0]
