@@ -1,23 +1,31 @@
 """What sizing texts costs, and how far its estimates are from a tokenizer's counts: `python -m benchmarks.tokens`.
 
-`--tokenizer FILE --texts FILE` measures errors: a HuggingFace `tokenizer.json` (with the `tokenizers` package) and a
-file of JSON lines, plain or gzipped, with the text in `input`, in the order in which they were sent.
+`--tokenizer FILE` (a HuggingFace `tokenizer.json`, with the `tokenizers` package) adds what exact counting costs. With
+`--texts FILE` it measures errors instead: a file of JSON lines, plain or gzipped, with the text in `input`, in the
+order in which they were sent.
 """
 
 import argparse
 import json
 import sys
 import timeit
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from estimator.evaluate.texts import read_texts, token_counts
-from estimator.tokens import TokenFactors, TokenRoutes
+from estimator.evaluate.texts import read_texts
+from estimator.tokenizer_file import load_tokenizer
+from estimator.tokens import EXACT, TYPICAL, TokenFactors, TokenRoutes
 from estimator.tokens_evaluate import token_errors
-from estimator.tokens_text import text_size
+from estimator.tokens_exact import COUNTED_CHARACTERS, ExactSizer
+from estimator.tokens_text import text_size, typical_size
 from gateway.openai import Endpoint, parse
 
+KINDS = {
+    "prose": "The weight of a request is known before it runs, whoever sends it. ",
+    "digits": "2048 1.445849 0x7f ",
+    "CJK": "一个请求的重量在运行之前就已知",
+}
 TEXT = "The weight of a request is known before it runs; def weigh(self): return 42  # "
 SIZES_BYTES = (100, 1_300, 34_000, 300_000)
 REPEATS = 7
@@ -47,29 +55,54 @@ def costs() -> None:
     print(f"a report {best_us(lambda: factors.observe(size, 30)):.2f} us (twice: route and endpoint)")
 
 
-def errors(tokenizer_file: Path, texts_file: Path) -> None:
+def exact_costs(count: Callable[[str], int]) -> None:
+    """Print what counting costs beside sizing: of a text that is new, and of the same when it comes again."""
+    print(f"{'text':>23} {'size it':>10} {'count it':>12} {'again':>10}")
+    for kind, words in KINDS.items():
+        for characters in (100, 1_300, COUNTED_CHARACTERS, 34_000, 300_000):
+            text = (words * characters)[:characters]
+            known = ExactSizer(count)
+            known([text])
+            sizing = best_us(lambda text=text: typical_size([text], messages=1))
+            counting = best_us(lambda text=text: ExactSizer(count)([text], messages=1))
+            again = best_us(lambda text=text, known=known: known([text + ""], messages=1))
+            print(f"{characters:>7,} characters {kind:>6} {sizing:>7.1f} us {counting:>9.0f} us {again:>7.1f} us")
+
+
+def errors(count: Callable[[str], int], texts_file: Path) -> None:
     """Print the median errors of the texts in the file, as one route."""
     texts = read_texts(texts_file)
-    counts = token_counts(tokenizer_file, texts)
-    found = token_errors([text_size(text.encode()) for text in texts], counts)
-    first, later = (
-        f"{ratio:.1%}" if ratio is not None else "unknown" for ratio in (found.first_ratio, found.later_ratio)
-    )
-    print(f"{texts_file.name}: {found.requests} requests; first {first}, after {found.reports} reports {later}")
+    counts = [max(1, count(text)) for text in texts]
+    sizer = ExactSizer(count)
+    for how, size_of, prior in (("sized", typical_size, TYPICAL), ("counted in part", sizer, EXACT)):
+        found = token_errors([size_of([text]) for text in texts], counts, prior=prior)
+        first, later = (
+            f"{ratio:.2%}" if ratio is not None else "unknown" for ratio in (found.first_ratio, found.later_ratio)
+        )
+        what = f"{texts_file.name}, {how}: {found.requests} requests"
+        print(f"{what}; first {first}, after {found.reports} reports {later}")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Costs, or errors where a tokenizer and texts are given."""
+    """Costs, or errors where texts are given."""
     parser = argparse.ArgumentParser(prog="benchmarks.tokens", description=__doc__)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--texts", type=Path, action="append", default=[])
     options = parser.parse_args(arguments)
-    if (options.tokenizer is None) != (not options.texts):
-        parser.error("--tokenizer and --texts go together")
-    for texts in options.texts:
-        errors(options.tokenizer, texts)
-    if not options.texts:
+    if options.tokenizer is None and options.texts:
+        parser.error("--texts needs --tokenizer")
+    try:
+        count = None if options.tokenizer is None else load_tokenizer(options.tokenizer)
+    except ValueError as error:
+        parser.error(f"--tokenizer {options.tokenizer}: {error}")
+    if count is None:
         costs()
+    elif options.texts:
+        for texts in options.texts:
+            errors(count, texts)
+    else:
+        costs()
+        exact_costs(count)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ ERROR_CHARACTERS = 200
 def load_tokenizer(path: Path) -> Callable[[str], int]:
     """Counts the tokens of a text with the tokenizer in the file at `path`, or in the `tokenizer.json` of the folder.
 
-    Takes half a second and some 100 MB for a vocabulary of 128,000. Counts are of the text alone: no special tokens are
+    Takes half a second and some 80 MB for a vocabulary of 128,000. Counts are of the text alone: no special tokens are
     added, and the file's own truncation and padding are off. Raises `ValueError` that says what is wrong with the file,
     or which extra is missing.
     """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from estimator.tokens import TokenFactors, typical_tokens
+from estimator.tokens import TYPICAL, Prior, TokenFactors, typical_tokens
 from estimator.tokens_text import TextSize
 
 
@@ -20,14 +20,19 @@ class TokenErrors:
     reports: int
 
 
-def token_errors(sizes: Sequence[TextSize], counts: Sequence[int], *, reports: int = 200) -> TokenErrors:
-    """Errors of one route's requests in their order. Raises `ValueError` for unequal lengths or a count below 1."""
+def token_errors(
+    sizes: Sequence[TextSize], counts: Sequence[int], *, reports: int = 200, prior: Prior = TYPICAL
+) -> TokenErrors:
+    """Errors of one route's requests in their order; `prior` goes with what sized them.
+
+    Raises `ValueError` for unequal lengths or a count below 1.
+    """
     if len(sizes) != len(counts):
         raise ValueError(f"{len(sizes)} sizes, but {len(counts)} counts")
     if any(count < 1 for count in counts):
         raise ValueError("a count is below 1")
     first = [abs(max(1, round(typical_tokens(size))) / count - 1.0) for size, count in zip(sizes, counts, strict=True)]
-    factors = TokenFactors()
+    factors = TokenFactors(prior=prior)
     online = []
     for size, count in zip(sizes, counts, strict=True):
         online.append(abs(factors.estimate(size) / count - 1.0))

@@ -24,7 +24,7 @@ from gateway.settings import PoolSettings, TenantSettings
 from gateway.solo import Solo
 from gateway.stats import PoolStats
 from gateway.wait import WaitEstimate
-from gateway.weigher import Weigher
+from gateway.weigher import Weigher, token_count
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -57,7 +57,7 @@ class Pool:
         )
         self.stats = PoolStats()
         self.fleet = Fleet(settings, worker=worker, price=self.price)
-        self.weigher = Weigher(self.price, self.fleet.calibration, count=settings.token_count())
+        self.weigher = Weigher(self.price, self.fleet.calibration, count=token_count(settings))
         self.room: WaitingRoom[Exchange] = WaitingRoom(settings.order)
         self.outbox = Outbox()
         self.outlook = Outlook(order=settings.order, gpus=self.price.gpus, weights=weights or {})

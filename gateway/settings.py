@@ -1,6 +1,5 @@
 """What a gateway needs to know, as values. Whoever starts it builds these; nothing here reads files."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from estimator.calibrate_parts import AS_PRICED, PartScalars, calibrated
 from estimator.choice import choose_step
 from estimator.engine import Engine
 from estimator.price import Price, price_from_step
-from estimator.tokenizer_file import load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +93,6 @@ class PoolSettings:
             tpot_s=self.tpot_slo_s,
         )
         return calibrated(price, self.calibration)
-
-    def token_count(self) -> Callable[[str], int] | None:
-        """Counts the tokens of a text with `tokenizer`; `None` without one. Reads its file: half a second.
-
-        Raises `ValueError` when it cannot be used.
-        """
-        if self.tokenizer is None:
-            return None
-        try:
-            return load_tokenizer(self.tokenizer)
-        except ValueError as error:
-            raise ValueError(f"pools.{self.name}.tokenizer {self.tokenizer}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 from estimator.length import LengthModel, OutputLength
 from estimator.price import Price, Weight
+from estimator.tokenizer_file import load_tokenizer
 from estimator.tokens import EXACT, TYPICAL, TokenRoutes
 from estimator.tokens_exact import ExactSizer
 from estimator.tokens_text import NO_TEXT, Sizer, typical_size
 from gateway.calibration import Calibration, scaled
 from gateway.openai import ParsedRequest
+from gateway.settings import PoolSettings
 
 NO_OUTPUT = OutputLength(mean=0.0, p50=0.0, p90=0.0)
 LESSONS_PER_TICK = 8
@@ -16,6 +18,19 @@ LESSONS_PER_TICK = 8
 
 Route = tuple[object, ...]
 """Tenant, model, and last the request's shape."""
+
+
+def token_count(settings: PoolSettings) -> Callable[[str], int] | None:
+    """Counts the tokens of a text with the pool's tokenizer; `None` without one. Reads its file: half a second.
+
+    Raises `ValueError` that names the pool and the file when it cannot be used.
+    """
+    if settings.tokenizer is None:
+        return None
+    try:
+        return load_tokenizer(settings.tokenizer)
+    except ValueError as error:
+        raise ValueError(f"pools.{settings.name}.tokenizer {settings.tokenizer}: {error}") from None
 
 
 class Weigher:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from estimator import tokens_exact
 from estimator.tokens import EXACT, TYPICAL, TokenFactors
-from estimator.tokens_exact import CALL_BYTES, COUNTED_BYTES, ExactSizer
+from estimator.tokens_exact import CALL_CHARACTERS, COUNTED_CHARACTERS, ExactSizer
 from estimator.tokens_text import NO_TEXT, TextSize
 
 PROSE = "What a request weighs is known before it runs. "
@@ -26,8 +26,8 @@ class Counter:
         return (len(text) + 1) // 2
 
     @property
-    def asked_bytes(self) -> int:
-        return sum(len(text.encode()) for text in self.asked)
+    def asked_characters(self) -> int:
+        return sum(len(text) for text in self.asked)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_nothing_is_nothing(counter: Counter) -> None:
 
 
 def test_a_text_up_to_the_bound_is_counted_whole(counter: Counter) -> None:
-    assert ExactSizer(counter)(["x" * COUNTED_BYTES]).words == COUNTED_BYTES / 2
-    assert counter.asked_bytes == COUNTED_BYTES
+    assert ExactSizer(counter)(["x" * COUNTED_CHARACTERS]).words == COUNTED_CHARACTERS / 2
+    assert counter.asked_characters == COUNTED_CHARACTERS
 
 
 def test_beyond_the_bound_kinds_of_bytes_are_scaled_by_what_the_tokenizer_makes_of_the_first_part(
@@ -56,7 +56,9 @@ def test_beyond_the_bound_kinds_of_bytes_are_scaled_by_what_the_tokenizer_makes_
 ) -> None:
     text = PROSE * 2000
     size = ExactSizer(counter)([text])
-    assert counter.asked_bytes == COUNTED_BYTES
+    (first,) = counter.asked
+    assert text.startswith(first)
+    assert COUNTED_CHARACTERS - 10 < len(first) <= COUNTED_CHARACTERS
     assert size.words == pytest.approx(len(text) / 2, rel=0.01)
 
 
@@ -70,16 +72,25 @@ def test_digits_after_prose_are_worth_more_than_prose(counter: Counter) -> None:
 def test_the_work_of_one_request_is_bounded(pieces: list[str], raw: list[bytes]) -> None:
     counter = Counter()
     ExactSizer(counter)(pieces, raw)
-    assert counter.asked_bytes <= COUNTED_BYTES
-    assert len(counter.asked) <= COUNTED_BYTES // CALL_BYTES
+    assert counter.asked_characters <= COUNTED_CHARACTERS
+    assert len(counter.asked) <= COUNTED_CHARACTERS // CALL_CHARACTERS
 
 
-@given(text=texts, more=texts)
-def test_text_is_never_cut_within_a_character(text: str, more: str) -> None:
-    whole = (text + more) * 3
+@given(text=st.text(st.sampled_from("ab \n日🎉"), max_size=4 * COUNTED_CHARACTERS))
+def test_a_long_text_is_counted_whole_when_it_came_before(text: str) -> None:
     counter = Counter()
-    ExactSizer(counter)([whole])
-    assert whole.startswith("".join(counter.asked))
+    sizer = ExactSizer(counter)
+    for _ in range(10):
+        sizer([text])
+    assert "".join(counter.asked) == text
+
+
+def test_a_long_text_is_cut_before_a_space(counter: Counter) -> None:
+    sizer = ExactSizer(counter)
+    for _ in range(3):
+        sizer([PROSE * 100])
+    assert counter.asked[0].startswith("What")
+    assert {piece[0] for piece in counter.asked[1:]} == {" "}
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "日", "🎉"])
@@ -87,7 +98,7 @@ def test_a_longer_text_never_has_fewer_tokens(letter: str) -> None:
     def words(length: int) -> float:
         return ExactSizer(Counter())([letter * length]).words
 
-    sizes = [words(length) for length in range(COUNTED_BYTES // 4 - 8, COUNTED_BYTES + 40)]
+    sizes = [words(length) for length in range(COUNTED_CHARACTERS - 20, COUNTED_CHARACTERS + 40)]
     assert sizes == sorted(sizes)
 
 
@@ -101,14 +112,14 @@ def test_what_was_counted_is_not_counted_again(counter: Counter) -> None:
 
 def test_a_long_chat_is_counted_whole_when_its_turns_came_before(counter: Counter) -> None:
     sizer = ExactSizer(counter)
-    turns = [f"{turn}: " + PROSE * 60 for turn in range(8)]
+    turns = [f"{turn}: " + PROSE * 40 for turn in range(8)]
     for end in range(1, 9):
         size = sizer(turns[:end])
-    assert size.words == sum((len(turn) + 1) // 2 for turn in turns) > COUNTED_BYTES
+    assert size.words == sum((len(turn) + 1) // 2 for turn in turns) > COUNTED_CHARACTERS
 
 
 def test_what_was_not_used_for_longest_is_forgotten_first(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens_exact, "REMEMBERED_TEXTS", 2)
+    monkeypatch.setattr(tokens_exact, "REMEMBERED_COUNTS", 2)
     sizer = ExactSizer(counter)
     for text in ("a", "b", "a", "c", "a", "b"):
         sizer([text])
