@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SHELLS = frozenset(
     {
-        # Read weights, recorded requests, or tables of measurements.
+        # Read weights, recorded requests, tables of measurements, or tokenizers.
         "estimator.choice",
         "estimator.dataset.__main__",
         "estimator.dataset.aiconfigurator",
@@ -23,6 +23,7 @@ SHELLS = frozenset(
         "estimator.kernels.weights",
         "estimator.length_report",
         "estimator.length_traces",
+        "estimator.tokenizer_file",
         # Fit, write weights and priors, evaluate.
         "estimator.evaluate",
         "estimator.train.__main__",
