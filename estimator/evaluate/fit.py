@@ -7,21 +7,25 @@ from estimator.dataset.columns import Floats
 ROUNDS = 40
 LEAST_ERROR = 1e-3
 """Relative errors below this count like it: else one point that is met exactly would decide alone."""
+LEAST_S = 1e-3
+"""No estimate of a step is shorter, whatever its factors are."""
 
 
-def factors(parts: Floats, measured: Floats) -> Floats:
+def factors(parts: Floats, measured: Floats, known: Floats | float = 0.0) -> Floats:
     """What each column of `parts` is multiplied by so that their sum has the least mean of |sum / measured - 1|.
 
-    Iteratively reweighted least squares. Raises `ValueError` for fewer rows than columns.
+    `known` is added to the sum as it is. Iteratively reweighted least squares. Raises `ValueError` for fewer rows than
+    columns.
     """
     rows, columns = parts.shape
     if rows < columns:
         raise ValueError(f"{rows} measurements for {columns} factors")
     relative = parts / measured[:, None]
+    wanted = 1.0 - known / measured
     weights = np.ones(rows)
     found: Floats = np.zeros(columns)
     for _ in range(ROUNDS):
         root = np.sqrt(weights)
-        found = np.asarray(np.linalg.lstsq(relative * root[:, None], root, rcond=None)[0], dtype=np.float64)
-        weights = 1.0 / np.maximum(np.abs(relative @ found - 1.0), LEAST_ERROR)
+        found = np.asarray(np.linalg.lstsq(relative * root[:, None], wanted * root, rcond=None)[0], dtype=np.float64)
+        weights = 1.0 / np.maximum(np.abs(relative @ found - wanted), LEAST_ERROR)
     return found
