@@ -76,6 +76,10 @@ def collect(tables: Iterable[tuple[Origin, Columns]], *, rows: int = 8000, seed:
         if (origin.gpu, origin.engine, origin.op) == ("A100-80", "trtllm", "generation_attention"):
             continue
         for one in _sets(origin, table, rows, seed):
+            if isinstance(table, LayerTime) and one.key in found and found[one.key].source == one.source:
+                # The dense layers and the output projection of one folder are one set.
+                found[one.key] = _joined(found[one.key], one)
+                continue
             # A newer version replaces an older one, unless it only fills gaps; mixed batches replace nothing.
             if one.key in found and (
                 isinstance(table, MixedAttention | LayerTime)
@@ -112,6 +116,12 @@ def _pooled(members: list[SampleSet], rows: int, seed: int) -> SampleSet:
         context_tokens=np.concatenate([one.context_tokens for one in parts]),
         scored=np.concatenate([one.scored for one in parts]),
     )  # fmt: skip
+
+
+def _joined(one: SampleSet, other: SampleSet) -> SampleSet:
+    """All rows of two sets of one key and source."""
+    both = _pooled([one, other], 2 * max(len(one), len(other)), seed=0)
+    return replace(both, gpu=one.gpu, source=one.source)
 
 
 def _thinned(one: SampleSet, rows: int, seed: int) -> SampleSet:
@@ -176,7 +186,7 @@ def _sets(origin: Origin, table: Columns, rows: int, seed: int) -> Iterator[Samp
             alone = (table.chunk_tokens == 0) | (table.decodes == 0)
             yield from _sets(origin, _unmixed(table.where(alone)), rows, seed)
             yield _mixed(origin, gpu, table.where(_choose(verdict.kept, np.zeros_like(verdict.kept), rows, seed)))
-        case LayerTime() if origin.op == "dense_layer":
+        case LayerTime():
             yield from _layers(origin, gpu, table, rows, seed)
         case _:
             return
@@ -300,14 +310,17 @@ def _mixed(origin: Origin, gpu: Hardware, table: MixedAttention) -> SampleSet:
     return _set(origin, Op.MIXED, "bfloat16", "mixed_batches", table, found, shapes, context, every)
 
 
-# (outputs, inputs) of the dense layers in mixed batches: Llama-3.1-8B's, on one GPU.
+# (outputs, inputs) of the matrix products in mixed batches: Llama-3.1-8B's, on one GPU.
 _LAYERS: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {"qkv_proj": (6144, 4096), "o_proj": (4096, 4096), "gate_up_proj": (28672, 4096), "down_proj": (4096, 14336)}
-)
+    {
+        "qkv_proj": (6144, 4096), "o_proj": (4096, 4096), "gate_up_proj": (28672, 4096), "down_proj": (4096, 14336),
+        "lm_head": (128_256, 4096),
+    }
+)  # fmt: skip
 
 
 def _layers(origin: Origin, gpu: Hardware, table: LayerTime, rows: int, seed: int) -> Iterator[SampleSet]:
-    """The dense layers of mixed batches as matrix products."""
+    """The dense layers and the output projection of mixed batches as matrix products."""
     sizes = np.asarray([_LAYERS.get(name, (0, 0)) for name in table.layer.names], dtype=np.int64)[table.layer.codes]
     chosen = _choose(sizes[:, 0] > 0, np.zeros(len(table), dtype=np.bool_), rows, seed)
     part, sizes = table.where(chosen), sizes[chosen]

@@ -1,9 +1,11 @@
 """Which measurements become samples: the newest version, the most measured kernel, rows that are not defects."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from estimator.dataset.columns import Labels, Origin
-from estimator.dataset.table import Matmul
+from estimator.dataset.table import LayerTime, Matmul
 from estimator.kernels.model import Op
 from estimator.train.samples import collect
 
@@ -47,3 +49,29 @@ def test_defects_are_left_out_and_rows_are_bounded() -> None:
     assert len(one) == 37
     (one,) = collect([(origin("1.0"), table)], rows=10)
     assert len(one) == 10
+
+
+def layers(names: list[str], latency_s: float) -> LayerTime:
+    return LayerTime(
+        latency_s=np.full(len(names), latency_s), layer=Labels.of(names), tokens=np.arange(1, len(names) + 1)
+    )
+
+
+def test_the_output_projection_joins_the_dense_layers_of_its_folder() -> None:
+    folder = Origin(source="mixed_batches", gpu="RTX4090", engine="vllm", version="0.19.0", op="dense_layer")
+    tables = [
+        (folder, layers(["o_proj", "down_proj", "layernorm"], 2e-4)),
+        (replace(folder, op="sequence_layer"), layers(["lm_head", "lm_head", "sampler"], 1.2e-3)),
+    ]
+    for order in (tables, tables[::-1]):
+        (one,) = collect(order)
+        assert one.key == ("RTX4090", "vllm", Op.MATMUL, "bfloat16")
+        assert one.source == "0.19.0 mixed_batches"
+        found = sorted((*shape, latency_s) for shape, latency_s in zip(one.shapes.tolist(), one.latency_s, strict=True))
+        assert found == [(4096, 4096, 2e-4), (4096, 14336, 2e-4), (128_256, 4096, 1.2e-3), (128_256, 4096, 1.2e-3)]
+
+
+def test_layers_of_mixed_batches_replace_no_table_of_products_and_add_nothing_to_it() -> None:
+    folder = Origin(source="mixed_batches", gpu="H100", engine="sglang", version="9.0", op="sequence_layer")
+    (one,) = collect([(origin("1.0"), matmul(40, 1e-3)), (folder, layers(["lm_head"] * 40, 1.2e-3))])
+    assert (one.source, len(one)) == ("1.0 default", 40)
