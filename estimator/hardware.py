@@ -1,7 +1,7 @@
 """What GPUs can do at most: peaks that scale kernels' terms and judge measurements, and the L2 that flatters decode."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 from estimator.accelerator import ACCELERATORS, Accelerator
@@ -19,6 +19,7 @@ class Rates:
     """By the bits of the operands: 16, 8, 4. Where there are no units for a type, the peak of the next wider one."""
     multiprocessors: int
     """Streaming multiprocessors (NVIDIA), Xe cores (Intel), compute units (AMD): what thread blocks are spread over."""
+    l2_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,6 @@ class Hardware(Rates):
     """A measured GPU: faster than its peaks is a defect of a measurement."""
 
     name: str
-    l2_bytes: float
 
 
 # L2 in MiB: A100, H100, Ada and RTX PRO 6000 from NVIDIA's architecture white papers (the H200 has the H100's die, of
@@ -61,39 +61,20 @@ _FOUR_BIT = {"B200": 9000.0, "GB200": 10000.0, "B300": 14000.0, "GB300": 15000.0
 
 
 def rates_of(accelerator: Accelerator) -> Rates:
-    """Of a GPU that is not registered, with the multiprocessors of an H100."""
+    """Of a GPU whose L2 or multiprocessors are not known, with those of an H100."""
     eight = max(accelerator.fp8_flops_per_s, _EIGHT_BIT.get(accelerator.name, 0.0) * TERA)
     four = max(eight, _FOUR_BIT.get(accelerator.name, 0.0) * TERA)
     return Rates(
         memory_bytes_per_s=accelerator.memory_bytes_per_s,
         flops_per_s=MappingProxyType({16: accelerator.bf16_flops_per_s, 8: eight, 4: four}),
         multiprocessors=_MULTIPROCESSORS.get(accelerator.name, _MULTIPROCESSORS["H100"]),
+        l2_bytes=float(_L2_MIB.get(accelerator.name, _L2_MIB["H100"]) * MIB),
     )
 
 
-def _measured(name: str, l2_mib: float) -> Hardware:
+def _measured(name: str) -> Hardware:
     rates = rates_of(ACCELERATORS[name])
-    return Hardware(
-        name=name,
-        memory_bytes_per_s=rates.memory_bytes_per_s,
-        flops_per_s=rates.flops_per_s,
-        multiprocessors=rates.multiprocessors,
-        l2_bytes=l2_mib * MIB,
-    )
+    return Hardware(name=name, **{field.name: getattr(rates, field.name) for field in fields(Rates)})
 
 
-HARDWARE: Mapping[str, Hardware] = MappingProxyType({name: _measured(name, l2_mib) for name, l2_mib in _L2_MIB.items()})
-
-
-def hardware_of(accelerator: Accelerator) -> Hardware:
-    """What is known of `accelerator`; one that is not registered gets the H100's cache and multiprocessors."""
-    known = HARDWARE.get(accelerator.name, HARDWARE["H100"])
-    eight = max(accelerator.fp8_flops_per_s, known.flops_per_s[8] if accelerator.name in HARDWARE else 0.0)
-    four = max(eight, known.flops_per_s[4] if accelerator.name in HARDWARE else 0.0)
-    return Hardware(
-        name=accelerator.name,
-        memory_bytes_per_s=accelerator.memory_bytes_per_s,
-        flops_per_s=MappingProxyType({16: accelerator.bf16_flops_per_s, 8: eight, 4: four}),
-        l2_bytes=known.l2_bytes,
-        multiprocessors=known.multiprocessors,
-    )
+HARDWARE: Mapping[str, Hardware] = MappingProxyType({name: _measured(name) for name in _L2_MIB})

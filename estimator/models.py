@@ -374,7 +374,7 @@ _NORMAL: Mapping[str, Architecture] = MappingProxyType(
 def find_model(name: str) -> Architecture | None:
     """The registered shape of a model name as clients and model cards write it; `None` when it is not registered.
 
-    Owner, case, `-instruct` and the like and release dates do not matter; a quantised variant is not guessed.
+    Owner, case, `-instruct` and the like and release dates do not matter; a quantized variant is not guessed.
     """
     return _NORMAL.get(_normal(name))
 

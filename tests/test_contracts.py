@@ -29,6 +29,8 @@ SHELLS = frozenset(
         "estimator.train.__main__",
         "estimator.train.files",
         "estimator.train.fit",
+        "estimator.train.fitter",
+        "estimator.train.tables",
         "estimator.train_length",
     }
 )

@@ -4,7 +4,7 @@ import math
 from functools import cache
 from typing import assert_never
 
-from estimator.kernels import terms
+from estimator.kernels import attention_terms, terms
 from estimator.kernels.call import AttentionCall, ExpertsCall, LatentCall, MatmulCall, MixedAttentionCall
 from estimator.kernels.model import Op
 from estimator.kernels.terms import Basis, Mathematics, Peaks, Value
@@ -19,7 +19,7 @@ def latent_prefill(
     m: Mathematics, gpu: Peaks, *, sequences: Value, new_tokens: Value, cached_tokens: Value, heads: Value,
     kv_bytes: Value,
 ) -> Basis:  # fmt: skip
-    return terms.prefill(
+    return attention_terms.prefill(
         m, gpu, sequences=sequences, new_tokens=new_tokens, cached_tokens=cached_tokens, heads=heads, kv_heads=heads,
         head_size=_LATENT_PREFILL_SIZE + 0.0 * heads, window_tokens=0.0 * heads, kv_bytes=kv_bytes,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def latent_prefill(
 def latent_decode(
     m: Mathematics, gpu: Peaks, *, sequences: Value, cached_tokens: Value, heads: Value, kv_bytes: Value
 ) -> Basis:
-    return terms.decode(
+    return attention_terms.decode(
         m, gpu, sequences=sequences, cached_tokens=cached_tokens, heads=heads, kv_heads=1.0 + 0.0 * heads,
         head_size=_LATENT_DECODE_SIZE + 0.0 * heads, window_tokens=0.0 * heads, kv_bytes=kv_bytes,
     )  # fmt: skip
@@ -64,8 +64,8 @@ def attention(gpu: Peaks, call: AttentionCall) -> tuple[Op, Basis]:
     }  # fmt: skip
     # A prompt of one token is what the decode kernels run.
     if call.new_tokens == 1:
-        return Op.DECODE, terms.decode(FLOATS, gpu, **sizes)
-    return Op.PREFILL, terms.prefill(FLOATS, gpu, new_tokens=float(call.new_tokens), **sizes)
+        return Op.DECODE, attention_terms.decode(FLOATS, gpu, **sizes)
+    return Op.PREFILL, attention_terms.prefill(FLOATS, gpu, new_tokens=float(call.new_tokens), **sizes)
 
 
 def latent(gpu: Peaks, call: LatentCall) -> tuple[Op, Basis]:
@@ -96,7 +96,7 @@ def experts(gpu: Peaks, call: ExpertsCall) -> Basis:
 
 
 def mixed(gpu: Peaks, call: MixedAttentionCall) -> Basis:
-    return terms.mixed(
+    return attention_terms.mixed(
         FLOATS, gpu, chunk_tokens=float(call.chunk_tokens), cached_tokens=float(call.cached_tokens),
         decodes=float(call.decodes), decode_tokens=float(call.decode_tokens), heads=float(call.heads),
         kv_heads=float(call.kv_heads), head_size=float(call.head_size), window_tokens=float(call.window_tokens),
@@ -104,7 +104,7 @@ def mixed(gpu: Peaks, call: MixedAttentionCall) -> Basis:
     )  # fmt: skip
 
 
-_UNIT = Peaks(flops_per_s=1.0, memory_bytes_per_s=1.0, multiprocessors=1.0)
+_UNIT = Peaks(flops_per_s=1.0, memory_bytes_per_s=1.0, multiprocessors=1.0, l2_bytes=1.0)
 _HEADS: dict[str, int] = {"heads": 1, "kv_heads": 1, "head_size": 1}
 
 

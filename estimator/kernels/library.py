@@ -121,6 +121,7 @@ class Kernels:
             flops_per_s=self.rates.flops_per_s[bits],
             memory_bytes_per_s=self.rates.memory_bytes_per_s,
             multiprocessors=float(self.rates.multiprocessors),
+            l2_bytes=self.rates.l2_bytes,
         )
 
 

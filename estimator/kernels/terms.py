@@ -31,6 +31,7 @@ class Peaks:
     flops_per_s: float
     memory_bytes_per_s: float
     multiprocessors: float
+    l2_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,139 +39,8 @@ class Basis:
     terms: tuple[Value, ...]
     """Seconds."""
     features: tuple[Value, ...]
-
-
-def prefill(
-    m: Mathematics, gpu: Peaks, *, sequences: Value, new_tokens: Value, cached_tokens: Value, heads: Value,
-    kv_heads: Value, head_size: Value, window_tokens: Value, kv_bytes: Value,
-) -> Basis:  # fmt: skip
-    """Attention of new tokens over themselves and a cached context.
-
-    Blocks take 128 queries of one head; each runs over the keys that it sees in tiles of 128. Features tell the length
-    of a query's context and the number of blocks, never new and cached tokens apart: measurements have prompts without
-    a cached prefix, and what they teach then holds for chunks after one.
-    """
-    window = m.where(window_tokens > 0, window_tokens, new_tokens + cached_tokens)
-    pairs = _pairs(m, new_tokens, cached_tokens, window)
-    row_tiles = m.ceil(new_tokens / 128.0)
-    group = heads / kv_heads
-    seen = m.minimum(window + 127.0, new_tokens + cached_tokens)
-    tile_pairs = m.maximum(pairs, 128.0 * 128.0 * _tile_pairs(m, row_tiles, cached_tokens, window))
-    # Heads that share a KV head can share a tile of queries.
-    packed_tiles = m.ceil(new_tokens * group / 128.0)
-    packed = packed_tiles / (row_tiles * group)
-    blocks = sequences * kv_heads * packed_tiles
-    waves = m.ceil(blocks / gpu.multiprocessors)
-    loose_blocks = sequences * heads * row_tiles
-    loose_waves = m.ceil(loose_blocks / gpu.multiprocessors)
-    block_flops = gpu.flops_per_s / gpu.multiprocessors
-    flops = 4.0 * head_size * pairs * sequences * heads
-    tile_flops = 4.0 * head_size * tile_pairs * sequences * heads
-    spread = waves * gpu.multiprocessors / blocks
-    moved = 4.0 * sequences * new_tokens * heads * head_size
-    read = 2.0 * sequences * kv_heads * head_size * seen * kv_bytes
-    longest = 4.0 * head_size * 128.0 * seen / block_flops
-    softmax = sequences * heads * tile_pairs * 256.0 / gpu.flops_per_s
-    compute = flops / gpu.flops_per_s
-    terms = (
-        compute,
-        tile_flops / gpu.flops_per_s,
-        tile_flops * packed / gpu.flops_per_s,
-        tile_flops * packed * spread / gpu.flops_per_s,
-        longest,
-        m.maximum(tile_flops * packed / gpu.flops_per_s, longest),
-        softmax,
-        moved / gpu.memory_bytes_per_s,
-        read / gpu.memory_bytes_per_s,
-        waves * MICROSECOND,
-        loose_waves * MICROSECOND,
-        sequences * MICROSECOND * 0.1,
-        MICROSECOND + 0.0 * compute,
-    )
-    features = (
-        m.log(pairs / new_tokens),
-        m.log(blocks / gpu.multiprocessors),
-        m.log(spread),
-        m.log(_spread(m, sequences * kv_heads * m.ceil(new_tokens * group / 192.0), gpu)),
-        m.log(_spread(m, sequences * kv_heads * m.ceil(new_tokens * group / 64.0), gpu)),
-        m.log(loose_waves * gpu.multiprocessors / loose_blocks),
-        m.log(longest * gpu.flops_per_s / (tile_flops * packed)),
-        m.log(tile_pairs * packed / pairs),
-        m.log(packed),
-        m.log(heads / kv_heads),
-        m.log(head_size),
-        m.log(sequences * kv_heads),
-        m.where(window < new_tokens + cached_tokens, 1.0, 0.0) + 0.0 * compute,
-        m.log(compute / MICROSECOND),
-        m.log((moved + read) / gpu.memory_bytes_per_s / compute),
-    )
-    return Basis(terms, features)
-
-
-def decode(
-    m: Mathematics, gpu: Peaks, *, sequences: Value, cached_tokens: Value, heads: Value, kv_heads: Value,
-    head_size: Value, window_tokens: Value, kv_bytes: Value,
-) -> Basis:  # fmt: skip
-    """Attention of one new token per sequence: reads the KV cache, in true tokens or in tiles of 64 or 128."""
-    context = m.where(window_tokens > 0, m.minimum(cached_tokens + 1.0, window_tokens), cached_tokens + 1.0)
-    row = 2.0 * kv_heads * head_size * kv_bytes * sequences
-    read = row * context / gpu.memory_bytes_per_s
-    # A window that has moved on begins inside a tile and ends inside another.
-    extra = m.where(context < cached_tokens + 1.0, 1.0, 0.0)
-    tiles = m.ceil(context / 64.0) + extra
-    wide_tiles = m.ceil(context / 128.0) + extra
-    lines = sequences * kv_heads
-    group = heads / kv_heads
-    # One block per sequence and KV head, or several that share a context and are reduced at the end.
-    waves = m.ceil(lines / gpu.multiprocessors)
-    spread = m.where(lines < gpu.multiprocessors, 1.0, waves * gpu.multiprocessors / lines)
-    splits = m.minimum(m.maximum(gpu.multiprocessors / lines, 1.0), tiles)
-    busy = m.minimum(lines * splits / gpu.multiprocessors, 1.0)
-    # Some kernels split no context of a KV head that serves one head, and some split it in 32 parts at most. One block
-    # reads up to four times its share of the memory's rate.
-    whole = m.where(group <= 1.0, gpu.multiprocessors / lines, 1.0)
-    parts = gpu.multiprocessors / (lines * m.minimum(splits, 32.0))
-    rows = m.ceil(group / 16.0) * 16.0
-    compute = 4.0 * rows * head_size * context * lines / gpu.flops_per_s
-    # FlashAttention-2 lets heads share no tile once there is a window, full or not: each reads for itself.
-    windowed = m.where(window_tokens > 0, 1.0, 0.0)
-    terms = (
-        read,
-        row * tiles * 64.0 / gpu.memory_bytes_per_s,
-        row * wide_tiles * 128.0 / gpu.memory_bytes_per_s,
-        spread * read,
-        read / busy,
-        read * m.maximum(whole, 1.0),
-        read * m.maximum(whole / 4.0, 1.0),
-        read * m.maximum(parts, 1.0),
-        row * m.ceil(context / 32.0) * 32.0 / gpu.memory_bytes_per_s,
-        compute,
-        sequences * heads * context * head_size * 4.0 / gpu.flops_per_s,
-        wide_tiles / splits * MICROSECOND * 0.1,
-        splits * sequences * heads * head_size * 4.0 / gpu.memory_bytes_per_s,
-        windowed * group * read,
-        windowed * m.ceil(sequences * heads / gpu.multiprocessors) * MICROSECOND,
-        waves * MICROSECOND,
-        sequences * MICROSECOND * 0.01,
-        MICROSECOND + 0.0 * read,
-    )
-    features = (
-        m.log(context),
-        m.log(lines / gpu.multiprocessors),
-        m.log(sequences),
-        m.log(kv_heads),
-        m.log(group),
-        m.log(head_size),
-        m.log(spread),
-        m.log(read / MICROSECOND),
-        m.log(compute / read),
-        m.log(tiles * 64.0 / context),
-        extra + 0.0 * read,
-        m.log(m.maximum(whole, 1.0)),
-        windowed + 0.0 * read,
-        m.log(lines * m.ceil(context / 1024.0) / gpu.multiprocessors),
-    )
-    return Basis(terms, features)
+    roofline: Value
+    """Seconds at the peaks: of the FLOPs or of the bytes, whichever take longer. No estimate; what estimates beat."""
 
 
 def matmul(
@@ -218,7 +88,7 @@ def matmul(
         m.log(weights / MICROSECOND),
         m.log(compute / (weights + moved)),
     )
-    return Basis(terms, features)
+    return Basis(terms, features, m.maximum(compute, weights + moved))
 
 
 def experts(
@@ -276,93 +146,4 @@ def experts(
         m.log(compute / weights),
         matrices + 0.0 * compute,
     )
-    return Basis(terms, features)
-
-
-def mixed(
-    m: Mathematics, gpu: Peaks, *, chunk_tokens: Value, cached_tokens: Value, decodes: Value, decode_tokens: Value,
-    heads: Value, kv_heads: Value, head_size: Value, window_tokens: Value, kv_bytes: Value,
-) -> Basis:  # fmt: skip
-    """A prefill chunk beside decoding sequences, in one kernel: a decode then occupies a whole tile of queries.
-
-    That is why the parts do not add up: beside a chunk a decoding sequence is computed as if it had 64 or 128 queries.
-    """
-    sms = gpu.multiprocessors
-    new = m.maximum(chunk_tokens, 1.0)
-    present = m.where(chunk_tokens > 0, 1.0, 0.0)
-    window = m.where(window_tokens > 0, window_tokens, chunk_tokens + cached_tokens + decode_tokens + 1.0)
-    pairs = present * _pairs(m, new, cached_tokens, window)
-    row_tiles = m.ceil(new / 128.0)
-    tile_pairs = present * m.maximum(pairs, 128.0 * 128.0 * _tile_pairs(m, row_tiles, cached_tokens, window))
-    seen = present * m.minimum(window + new - 1.0, new + cached_tokens)
-    context = m.minimum(decode_tokens, window)
-    each = 4.0 * head_size * heads / gpu.flops_per_s
-    row = 2.0 * kv_heads * head_size * kv_bytes / gpu.memory_bytes_per_s
-    chunk_blocks = present * heads * row_tiles
-    decode_blocks = decodes * kv_heads
-    decode_read = decodes * context * row
-    chunk_s = pairs * each
-    blocks = chunk_blocks + decode_blocks
-    waves = m.ceil(blocks / sms)
-    spread = waves * sms / blocks
-    longest = present * 128.0 * seen * 4.0 * head_size * sms / gpu.flops_per_s
-    longest_decode = m.ceil(context / 128.0)
-    group_rows = m.ceil(heads / kv_heads / 16.0) * 16.0 * kv_heads / heads
-    chunk_spread = present * m.minimum(
-        m.ceil(m.maximum(chunk_blocks, 1.0) / sms) * sms / m.maximum(chunk_blocks, 1.0), 16.0
-    )
-    terms = (
-        chunk_s,
-        tile_pairs * each,
-        tile_pairs * each * chunk_spread,
-        longest,
-        seen * row,
-        present * chunk_tokens * heads * head_size * 4.0 / gpu.memory_bytes_per_s,
-        decode_read,
-        decodes * m.ceil(context / 128.0) * 128.0 * row,
-        (1.0 - present) * decode_read * m.minimum(spread, 4.0),
-        (1.0 - present) * decodes * context * group_rows * each,
-        present * decode_read,
-        present * decodes * m.ceil(context / 64.0) * 64.0 * 64.0 * each,
-        present * decodes * heads * MICROSECOND * 0.01,
-        present * m.minimum(chunk_s, decode_read),
-        longest_decode * MICROSECOND * 0.1,
-        present * longest_decode * MICROSECOND * 0.1,
-        decodes * MICROSECOND * 0.01,
-        waves * MICROSECOND,
-        present * MICROSECOND,
-        MICROSECOND + 0.0 * chunk_s,
-    )
-    features = (
-        m.log(new),
-        m.log(cached_tokens + new),
-        m.log(decodes + 1.0),
-        m.log(context + 1.0),
-        present + 0.0 * chunk_s,
-        m.log(blocks / sms),
-        m.log(spread),
-        m.log((chunk_s + MICROSECOND * 0.1) / (decode_read + MICROSECOND * 0.1)),
-        m.log((chunk_s + decode_read + MICROSECOND * 0.1) / MICROSECOND),
-        m.log(decodes * m.ceil(context / 256.0) / sms + 0.01),
-        chunk_spread,
-    )
-    return Basis(terms, features)
-
-
-def _spread(m: Mathematics, blocks: Value, gpu: Peaks) -> Value:
-    """How much longer whole waves of blocks take than blocks spread evenly over the multiprocessors."""
-    return m.ceil(blocks / gpu.multiprocessors) * gpu.multiprocessors / blocks
-
-
-def _pairs(m: Mathematics, new_tokens: Value, cached_tokens: Value, window: Value) -> Value:
-    """Query-key pairs of one causal sequence, as `estimator.work.prefill_pairs`; the window is never 0 here."""
-    growing = m.minimum(m.maximum(window - cached_tokens, 0.0), new_tokens)
-    return growing * cached_tokens + growing * (growing + 1.0) / 2.0 + (new_tokens - growing) * window
-
-
-def _tile_pairs(m: Mathematics, row_tiles: Value, cached_tokens: Value, window: Value) -> Value:
-    """Pairs of a query tile and a key tile, both of 128 tokens, that hold at least one pair that is needed."""
-    cached = m.ceil(cached_tokens / 128.0)
-    reach = m.ceil(window / 128.0) + 1.0
-    growing = m.minimum(m.maximum(reach - cached, 0.0), row_tiles)
-    return growing * cached + growing * (growing + 1.0) / 2.0 + (row_tiles - growing) * reach
+    return Basis(terms, features, m.maximum(compute, weights + moved))

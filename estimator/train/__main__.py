@@ -1,19 +1,19 @@
 """`python -m estimator.train`: from measurements to the weights that ship, in `estimator/weights/`."""
 
+import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from estimator.dataset import aiconfigurator, mixed_batches
+from estimator.dataset import aiconfigurator
 from estimator.dataset.columns import Columns, Mask, Origin
 from estimator.dataset.split import EmptySideError, unseen_shapes
 from estimator.engine import Engine
@@ -21,38 +21,12 @@ from estimator.kernels.library import POOLED
 from estimator.kernels.model import Op
 from estimator.kernels.weights import FOLDER
 from estimator.train.files import data_sha256, note_name, write
-from estimator.train.fit import Fitted, Recipe, fit, predict
+from estimator.train.fit import Fitted, Recipe, predict
+from estimator.train.fitter import fitter, process_count
 from estimator.train.samples import SampleSet, collect, pool
+from estimator.train.tables import tables
 
 TEST_RATIO = 0.2
-SETS_AT_ONCE = 24
-
-
-def tables(installed: Path, gpu_folder: Path | None) -> Iterator[tuple[Origin, Columns]]:
-    yield from aiconfigurator.load(installed)
-    if gpu_folder is not None:
-        yield from mixed_batches.load(gpu_folder / "mixed_batches")
-
-
-def fit_all(
-    sets: Sequence[SampleSet], train: Sequence[Mask], recipe: Recipe, progress: Progress, name: str
-) -> list[Fitted]:
-    """`fit` over sets of several ops, a few sets at a time. In the order of `sets`."""
-    groups: dict[Op, list[int]] = {}
-    for index, one in enumerate(sets):
-        groups.setdefault(one.op, []).append(index)
-    batches = [
-        indices[start : start + SETS_AT_ONCE]
-        for indices in groups.values()
-        for start in range(0, len(indices), SETS_AT_ONCE)
-    ]
-    task = progress.add_task(name, total=len(batches))
-    found: dict[int, Fitted] = {}
-    for batch in batches:
-        fitted = fit([sets[index] for index in batch], [train[index] for index in batch], recipe)
-        found |= dict(zip(batch, fitted, strict=True))
-        progress.advance(task)
-    return [found[index] for index in range(len(sets))]
 
 
 def splits(sets: Sequence[SampleSet]) -> list[Mask]:
@@ -106,31 +80,36 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=Recipe().steps, help="of the optimizer, per fit")
+    parser.add_argument(
+        "--processes", type=process_count, default=os.cpu_count() or 1, help="the result does not depend on it"
+    )
     chosen = parser.parse_args(arguments)
     console = Console(stderr=True)
     installed = aiconfigurator.data_folder()
     if installed is None:
         console.print("without aiconfigurator-core: pip install 'weighbridge[train]'")
         return 2
-    if chosen.gpu_folder is not None and not (chosen.gpu_folder / "mixed_batches").is_dir():
-        console.print(f"{chosen.gpu_folder}: no folder mixed_batches in it")
+    try:
+        measured = tables(installed, chosen.gpu_folder)
+    except ValueError as error:
+        console.print(str(error), highlight=False)
         return 2
-    torch.use_deterministic_algorithms(True)
     recipe = Recipe(seed=chosen.seed, steps=chosen.steps)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, fitter(chosen.processes) as fits:
         reading = progress.add_task("measurements", total=None)
-        own = collect(_counted(tables(installed, chosen.gpu_folder), progress, reading), seed=chosen.seed)
+        own = collect(_counted(measured, progress, reading), seed=chosen.seed)
         progress.update(reading, total=progress.tasks[reading].completed)
         sets = own + pool(own, seed=chosen.seed)
         train = splits(sets)
         every = [np.ones(len(one), dtype=np.bool_) for one in sets]
-        tested = fit_all(sets, train, recipe, progress, "errors on unseen shapes")
+        testing, shipping = (fits.start(sets, rows, recipe) for rows in (train, every))
+        tested = testing.result(_bar(progress, "errors on unseen shapes", len(testing.batches)))
         notes = {
             note_name(fitted.key): note(one, mask, fitted)
             for one, mask, fitted in zip(sets, train, tested, strict=True)
         }
-        shipped = fit_all(sets, every, recipe, progress, "weights from all rows")
+        shipped = shipping.result(_bar(progress, "weights from all rows", len(shipping.batches)))
     for one, owner in list(borrowed(shipped)):
         gpu, _, op, kind = one.key
         notes[note_name(one.key)] = notes[note_name((gpu, owner, op, kind))] | {"borrowed_from": owner}
@@ -146,6 +125,11 @@ def main(arguments: list[str]) -> int:
     sizes = write(chosen.output, shipped, card, notes)
     console.print(f"{len(shipped)} sets in {len(sizes)} files, {sum(sizes.values())} bytes, in {chosen.output}")
     return 0
+
+
+def _bar(progress: Progress, name: str, total: int) -> Callable[[], None]:
+    task = progress.add_task(name, total=total)
+    return lambda: progress.advance(task)
 
 
 def _counted(

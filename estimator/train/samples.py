@@ -1,7 +1,7 @@
 """Tables of measurements to sets of samples: one set per GPU, engine, kernel and type of numbers."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from estimator.dataset.defect import Reason
 from estimator.dataset.table import Attention, Experts, Latent, LayerTime, Matmul, MixedAttention
 from estimator.dataset.verdict import judge_table
 from estimator.hardware import HARDWARE, Hardware
-from estimator.kernels import basis, terms
+from estimator.kernels import attention_terms, basis, terms
 from estimator.kernels.call import WeightType
 from estimator.kernels.model import Op
 from estimator.kernels.terms import Basis, Peaks
@@ -46,6 +46,10 @@ class SampleSet:
     """(n, features of the op)."""
     shapes: Ints
     """(n, some): what `unseen_shapes` splits by. Head shape, (outputs, inputs), or sizes of the experts."""
+    roofline_s: Floats
+    """(n,): at the peaks, a baseline."""
+    tokens: Ints
+    """(n,): what a baseline that is linear in tokens knows: new ones of all sequences; in decode, those of contexts."""
     context_tokens: Ints
     """(n,): what `longer_contexts` splits by. 0 where an op has no context."""
     scored: Mask
@@ -61,7 +65,8 @@ class SampleSet:
     def where(self, rows: Mask | Ints) -> "SampleSet":
         return replace(
             self, latency_s=self.latency_s[rows], terms=self.terms[rows], features=self.features[rows],
-            shapes=self.shapes[rows], context_tokens=self.context_tokens[rows], scored=self.scored[rows],
+            shapes=self.shapes[rows], roofline_s=self.roofline_s[rows], tokens=self.tokens[rows],
+            context_tokens=self.context_tokens[rows], scored=self.scored[rows],
         )  # fmt: skip
 
 
@@ -78,7 +83,7 @@ def collect(tables: Iterable[tuple[Origin, Columns]], *, rows: int = 8000, seed:
         for one in _sets(origin, table, rows, seed):
             if isinstance(table, LayerTime) and one.key in found and found[one.key].source == one.source:
                 # The dense layers and the output projection of one folder are one set.
-                found[one.key] = _joined(found[one.key], one)
+                found[one.key] = join([found[one.key], one])
                 continue
             # A newer version replaces an older one, unless it only fills gaps; mixed batches replace nothing.
             if one.key in found and (
@@ -107,21 +112,22 @@ def pool(sets: Iterable[SampleSet], *, rows: int = 24000, seed: int = 0) -> list
 
 def _pooled(members: list[SampleSet], rows: int, seed: int) -> SampleSet:
     parts = [_thinned(one, rows // len(members), seed) for one in members]
+    return replace(join(parts), gpu="pooled", source=", ".join(one.gpu for one in parts))
+
+
+def join(parts: Sequence[SampleSet]) -> SampleSet:
+    """Rows of several sets of one op, one after the other, under the names of the first."""
     return replace(
-        parts[0], gpu="pooled", source=", ".join(one.gpu for one in parts),
+        parts[0],
         latency_s=np.concatenate([one.latency_s for one in parts]),
         terms=np.concatenate([one.terms for one in parts]),
         features=np.concatenate([one.features for one in parts]),
         shapes=np.concatenate([one.shapes for one in parts]),
+        roofline_s=np.concatenate([one.roofline_s for one in parts]),
+        tokens=np.concatenate([one.tokens for one in parts]),
         context_tokens=np.concatenate([one.context_tokens for one in parts]),
         scored=np.concatenate([one.scored for one in parts]),
-    )  # fmt: skip
-
-
-def _joined(one: SampleSet, other: SampleSet) -> SampleSet:
-    """All rows of two sets of one key and source."""
-    both = _pooled([one, other], 2 * max(len(one), len(other)), seed=0)
-    return replace(both, gpu=one.gpu, source=one.source)
+    )
 
 
 def _thinned(one: SampleSet, rows: int, seed: int) -> SampleSet:
@@ -218,6 +224,7 @@ def _peaks(gpu: Hardware, bits: int) -> Peaks:
         flops_per_s=gpu.flops_per_s[bits],
         memory_bytes_per_s=gpu.memory_bytes_per_s,
         multiprocessors=float(gpu.multiprocessors),
+        l2_bytes=gpu.l2_bytes,
     )
 
 
@@ -229,13 +236,14 @@ def _set(
     table: Columns,
     found: Basis,
     shapes: Ints,
+    tokens: Ints,
     context: Ints,
     scored: Mask,
 ) -> SampleSet:
     return SampleSet(
         gpu=origin.gpu, engine=origin.engine, op=op, kind=kind, source=f"{origin.version} {label}".strip(),
         latency_s=table.latency_s, terms=np.stack(found.terms, axis=1), features=np.stack(found.features, axis=1),
-        shapes=shapes, context_tokens=context, scored=scored,
+        shapes=shapes, roofline_s=found.roofline, tokens=tokens, context_tokens=context, scored=scored,
     )  # fmt: skip
 
 
@@ -249,11 +257,13 @@ def _attention(
     }  # fmt: skip
     peaks = _peaks(gpu, 16)
     found = (
-        terms.decode(_NUMPY, peaks, **sizes)
+        attention_terms.decode(_NUMPY, peaks, **sizes)
         if op == Op.DECODE
-        else terms.prefill(_NUMPY, peaks, new_tokens=_floats(table.new_tokens), **sizes)
+        else attention_terms.prefill(_NUMPY, peaks, new_tokens=_floats(table.new_tokens), **sizes)
     )
-    return _set(origin, op, kind, label, table, found, table.head_shapes(), table.context_tokens(), scored)
+    context = table.context_tokens()
+    tokens = table.sequences * (context if op == Op.DECODE else table.new_tokens)
+    return _set(origin, op, kind, label, table, found, table.head_shapes(), tokens, context, scored)
 
 
 def _latent(origin: Origin, gpu: Hardware, op: Op, kind: str, label: str, table: Latent, scored: Mask) -> SampleSet:
@@ -268,7 +278,8 @@ def _latent(origin: Origin, gpu: Hardware, op: Op, kind: str, label: str, table:
         else basis.latent_prefill(_NUMPY, peaks, new_tokens=_floats(table.new_tokens), **sizes)
     )
     shapes, context = table.heads[:, None], table.cached_tokens + table.new_tokens
-    return _set(origin, op, kind, label, table, found, shapes, context, scored)
+    tokens = table.sequences * (context if op == Op.LATENT_DECODE else table.new_tokens)
+    return _set(origin, op, kind, label, table, found, shapes, tokens, context, scored)
 
 
 def _matmul(origin: Origin, gpu: Hardware, kind: WeightType, label: str, table: Matmul) -> SampleSet:
@@ -278,7 +289,7 @@ def _matmul(origin: Origin, gpu: Hardware, kind: WeightType, label: str, table: 
     )  # fmt: skip
     shapes = np.stack([table.outputs, table.inputs], axis=1)
     none, every = np.zeros_like(table.tokens), np.ones(len(table), dtype=np.bool_)
-    return _set(origin, Op.MATMUL, kind, label, table, found, shapes, none, every)
+    return _set(origin, Op.MATMUL, kind, label, table, found, shapes, table.tokens, none, every)
 
 
 def _experts(origin: Origin, gpu: Hardware, kind: WeightType, label: str, table: Experts) -> SampleSet:
@@ -291,12 +302,12 @@ def _experts(origin: Origin, gpu: Hardware, kind: WeightType, label: str, table:
     )  # fmt: skip
     shapes = np.stack([table.hidden, table.intermediate, table.experts_per_token, table.experts], axis=1)
     none, every = np.zeros_like(table.tokens), np.ones(len(table), dtype=np.bool_)
-    return _set(origin, Op.EXPERTS, kind, label, table, found, shapes, none, every)
+    return _set(origin, Op.EXPERTS, kind, label, table, found, shapes, table.tokens, none, every)
 
 
 def _mixed(origin: Origin, gpu: Hardware, table: MixedAttention) -> SampleSet:
     one = np.ones(len(table))
-    found = terms.mixed(
+    found = attention_terms.mixed(
         _NUMPY, _peaks(gpu, 16), chunk_tokens=_floats(table.chunk_tokens), cached_tokens=_floats(table.cached_tokens),
         decodes=_floats(table.decodes), decode_tokens=_floats(table.decode_tokens), heads=demand.MIXED_HEADS * one,
         kv_heads=demand.MIXED_KV_HEADS * one, head_size=demand.MIXED_HEAD_SIZE * one, window_tokens=0.0 * one,
@@ -306,8 +317,9 @@ def _mixed(origin: Origin, gpu: Hardware, table: MixedAttention) -> SampleSet:
         np.where(table.chunk_tokens > 0, table.chunk_tokens + table.cached_tokens, 0), table.decode_tokens
     )
     shapes = np.stack([table.chunk_tokens, table.cached_tokens, table.decodes], axis=1)
+    tokens = table.chunk_tokens + table.decodes
     every = np.ones(len(table), dtype=np.bool_)
-    return _set(origin, Op.MIXED, "bfloat16", "mixed_batches", table, found, shapes, context, every)
+    return _set(origin, Op.MIXED, "bfloat16", "mixed_batches", table, found, shapes, tokens, context, every)
 
 
 # (outputs, inputs) of the matrix products in mixed batches: Llama-3.1-8B's, on one GPU.

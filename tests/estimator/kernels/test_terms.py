@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from estimator.kernels import basis, terms
+from estimator.kernels import attention_terms, basis
 from estimator.kernels.call import AttentionCall, ExpertsCall, MatmulCall, MixedAttentionCall
 from estimator.kernels.model import Op
 from estimator.kernels.terms import Peaks
 
-GPU = Peaks(flops_per_s=1e15, memory_bytes_per_s=2e12, multiprocessors=100.0)
+GPU = Peaks(flops_per_s=1e15, memory_bytes_per_s=2e12, multiprocessors=100.0, l2_bytes=5e7)
 
 
 def test_first_term_of_prefill_is_its_flops_at_the_peak() -> None:
@@ -79,7 +79,7 @@ def test_floats_and_columns_agree(name: str) -> None:
     columns = {one: np.floor(np.exp(rng.uniform(0.1, 9, 50))) for one in names}
     columns |= {"heads": np.full(50, 16.0), "kv_heads": np.full(50, 4.0), "head_size": np.full(50, 128.0)}
     columns |= {"window_tokens": rng.choice([0.0, 128.0, 4096.0], 50), "kv_bytes": np.full(50, 2.0)}
-    function = getattr(terms, name)
+    function = getattr(attention_terms, name)
     whole = function(_Numpy(), GPU, **columns)
     for row in range(50):
         one = function(basis.FLOATS, GPU, **{key: float(column[row]) for key, column in columns.items()})
@@ -108,3 +108,21 @@ def test_terms_are_finite_and_not_negative(new_tokens: int, cached_tokens: int, 
     found = basis.attention(GPU, call)[1]
     assert all(term >= 0 and math.isfinite(term) for term in found.terms)
     assert all(map(math.isfinite, found.features))
+
+
+def reads_of_the_kv_cache(decodes: int, decode_tokens: int) -> float:
+    """How often 32 heads over 8 KV heads read it beside a chunk, as the feature tells."""
+    call = MixedAttentionCall(
+        chunk_tokens=16, cached_tokens=0, decodes=decodes, decode_tokens=decode_tokens, heads=32, kv_heads=8,
+        head_size=128,
+    )  # fmt: skip
+    return math.exp(basis.mixed(GPU, call).features[11])
+
+
+def test_heads_that_share_a_kv_head_read_it_again_where_the_l2_does_not_hold_it() -> None:
+    # A KV head has 512 bytes a token; the L2 holds 50 MB of them.
+    assert reads_of_the_kv_cache(decodes=128, decode_tokens=512) == 1.0
+    assert reads_of_the_kv_cache(decodes=128, decode_tokens=2048) == pytest.approx(4.0)
+    # Fewer sequences than multiprocessors: several heads run at once, and share what they read.
+    assert reads_of_the_kv_cache(decodes=50, decode_tokens=8192) == pytest.approx(2.0)
+    assert reads_of_the_kv_cache(decodes=20, decode_tokens=65536) == 1.0

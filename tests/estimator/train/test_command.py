@@ -49,12 +49,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(240)
-def test_two_processes_train_the_same_bytes(tmp_path: Path) -> None:
+def test_two_runs_train_the_same_bytes_whatever_the_number_of_processes(tmp_path: Path) -> None:
     write_tables(tmp_path)
     gpu_folder.write_batches(tmp_path / "gpu" / "mixed_batches" / "RTX4090_llama")
-    for name, hash_seed in {"first": "1", "second": "2"}.items():
-        options = ("--gpu-folder", str(tmp_path / "gpu"), "--output", str(tmp_path / name))
-        run = train(tmp_path, *options, hash_seed=hash_seed)
+    for name, number in {"first": "1", "second": "2"}.items():
+        options = ("--gpu-folder", str(tmp_path / "gpu"), "--output", str(tmp_path / name), "--processes", number)
+        run = train(tmp_path, *options, hash_seed=number)
         assert run.returncode == 0, run.stderr
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert first == second
@@ -69,3 +69,10 @@ def test_a_folder_without_mixed_batches_is_refused(tmp_path: Path, capsys: pytes
     assert command.main(["--gpu-folder", str(tmp_path / "typo"), "--output", str(tmp_path / "out")]) == 2
     assert "no folder mixed_batches in it" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two"])
+def test_a_number_of_processes_that_is_none_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--processes", number])
+    assert f"{number!r} is not a number of processes" in capsys.readouterr().err

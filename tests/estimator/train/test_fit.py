@@ -11,33 +11,11 @@ pytest.importorskip("torch", reason="training needs the [train] extra")
 from estimator.kernels import basis
 from estimator.kernels.call import MatmulCall
 from estimator.kernels.model import Op
-from estimator.kernels.terms import Peaks
 from estimator.kernels.weights import read_card, read_sets
 from estimator.train.files import data_sha256, note_name, write
-from estimator.train.fit import Form, NotFiniteError, Recipe, fit, predict
+from estimator.train.fit import Form, NotFiniteError, fit, predict
 from estimator.train.samples import SampleSet, pool
-
-GPU = Peaks(flops_per_s=1e15, memory_bytes_per_s=3e12, multiprocessors=132.0)
-QUICK = Recipe(steps=300, batch_rows=128)
-ROWS = 400
-
-
-def samples(gpu: str = "H100", seed: int = 0) -> SampleSet:
-    """Matrix products that take 1.3 times their FLOPs, 1.2 times their weights and 3 µs."""
-    rng = np.random.default_rng(seed)
-    calls = [
-        MatmulCall(tokens=tokens, outputs=128 * outputs, inputs=128 * inputs)
-        for tokens, outputs, inputs in np.exp(rng.uniform(0, [9, 4, 4], (ROWS, 3))).astype(int).tolist()
-    ]
-    found = [basis.matmul(GPU, call) for call in calls]
-    terms = np.asarray([one.terms for one in found])
-    return SampleSet(
-        gpu=gpu, engine="vllm", op=Op.MATMUL, kind="bfloat16", source="made",
-        latency_s=1.3 * terms[:, 0] + 1.2 * terms[:, 4] + 3e-6, terms=terms,
-        features=np.asarray([one.features for one in found]),
-        shapes=np.asarray([(call.outputs, call.inputs) for call in calls]),
-        context_tokens=np.zeros(ROWS, dtype=np.int64), scored=np.ones(ROWS, dtype=np.bool_),
-    )  # fmt: skip
+from tests.estimator.train.products import GPU, QUICK, ROWS, samples
 
 
 def error(predicted: np.ndarray, one: SampleSet) -> float:
@@ -67,6 +45,22 @@ def test_a_network_alone_has_no_physics_and_does_not_extrapolate() -> None:
     beyond = one.where(~short)
     assert len(network.arrays["physics"]) == 1
     assert error(predict(both, beyond), beyond) < 0.5 * error(predict(network, beyond), beyond)
+
+
+def test_where_nobody_measured_the_residual_is_held_down() -> None:
+    one = samples()
+    # Waves that physics cannot tell, so that there is something to learn.
+    one = replace(one, latency_s=one.latency_s * np.exp(0.5 * np.sin(2.0 * one.features[:, 1])))
+    apart = replace(
+        one, features=np.stack([np.roll(column, shift) for shift, column in enumerate(one.features.T)], axis=1)
+    )
+    sizes = []
+    for penalty in (0.0, 3.0):
+        (fitted,) = fit([one], recipe=replace(QUICK, apart_penalty=penalty))
+        base = one.terms @ fitted.arrays["physics"]
+        sizes.append(float(np.abs(np.log(predict(fitted, apart) / base)).mean()))
+    free, held = sizes
+    assert held < 0.7 * free
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_stands_beside() -> None:
