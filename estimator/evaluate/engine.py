@@ -15,9 +15,9 @@ from estimator.dataset import llm_pilot
 from estimator.dataset.columns import Floats
 from estimator.dataset.table import EngineStep
 from estimator.evaluate.engine_steps import GPUS, SHAPES, STEPS, Deployment, Loads, deployments, loads, times_s, usable
-from estimator.evaluate.engine_time import ENGINE, FORMS, from_others
+from estimator.evaluate.engine_time import ENGINE, FORMS, LEAST_ESTIMATE_S, from_others
 from estimator.evaluate.figure import Figure, Line, errors, median_mape
-from estimator.evaluate.fit import LEAST_S, factors
+from estimator.evaluate.fit import factors
 from estimator.step import step_model
 
 REACH = 0.08
@@ -52,7 +52,7 @@ def judge(steps: Loads) -> Judged:
         matrix = np.stack(columns, axis=1)
         estimated = matrix @ factors(matrix[rows], steps.measured[rows])
         # A fixed time may be fitted below zero; a step is never that short.
-        found[name] = np.maximum(estimated[~rows], LEAST_S)
+        found[name] = np.maximum(estimated[~rows], LEAST_ESTIMATE_S)
     return Judged(deployment=steps.deployment, measured=steps.measured[~rows], estimates=found)
 
 
@@ -104,14 +104,14 @@ def figures(folder: Path) -> list[Figure]:
             quantity=f"{quantity}, {ENGINE}",
             split="by model",
             high=REACH,
-            note="a deployment has one scalar, of GPU time; 0.6 ms for each sequence is from the other models",
+            note="a deployment has one scalar, of GPU time; a time for each sequence is from the other models",
         ),
         median_mape(
             lines(judged, SCALAR, (ANALYTIC, CONSTANT, LINEAR)),
             quantity=quantity,
             split="by model",
             high=REACH,
-            note="TGI takes 0.4-1.9 ms more for each sequence of a step, which no scalar of GPU time makes up",
+            note="TGI takes time for each sequence of a step, which no scalar of GPU time makes up",
         ),
         median_mape(
             lines(judged, FIXED),
@@ -124,7 +124,6 @@ def figures(folder: Path) -> list[Figure]:
             quantity=f"{quantity}, {SEQUENCE}",
             split="by model",
             high=REACH,
-            note="steps with equal clients, sequences and KV cache scatter by 5 % in the mean",
         ),
         median_mape(
             alone(table),

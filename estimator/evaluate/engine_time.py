@@ -3,16 +3,18 @@
 It is taken as a property of the engine: what is fitted in a deployment that is judged is one scalar.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from types import MappingProxyType
 
 import numpy as np
 
 from estimator.dataset.columns import Floats
 from estimator.evaluate.engine_steps import SHAPES, Deployment, Loads
-from estimator.evaluate.fit import LEAST_S, factors
+from estimator.evaluate.fit import factors
+
+LEAST_ESTIMATE_S = 1e-3
+"""No estimate of a step is shorter, whatever its factors are."""
 
 Share = Callable[[Deployment], float]
 
@@ -63,7 +65,7 @@ def estimates(loads: Loads, form: Form, shared: float) -> Floats:
     rows = loads.fitted
     (scalar,) = factors(scaled[rows, None], loads.measured[rows], added[rows])
     # The engine's time alone may exceed what was fitted to, and the scalar fall below zero; a step is never that short.
-    return np.asarray(np.maximum((scalar * scaled + added)[~rows], LEAST_S), dtype=np.float64)
+    return np.asarray(np.maximum((scalar * scaled + added)[~rows], LEAST_ESTIMATE_S), dtype=np.float64)
 
 
 def from_others(found: Sequence[Loads], form: Form) -> list[Floats]:
@@ -74,24 +76,5 @@ def from_others(found: Sequence[Loads], form: Form) -> list[Floats]:
     return [estimates(loads, form, shared[loads.deployment.model]) for loads in found]
 
 
-def training_mape(found: Sequence[Loads], form: Form, model: str) -> float:
-    """Median over all models but `model` of their MAPE, with the engine's time from the same: what forms are chosen by.
-
-    Steps of `model` have no part in it.
-    """
-    own = {loads.deployment: own_s(loads) for loads in found}
-    shared = shared_s(_without(own, model), form)
-    by_model: dict[str, list[Floats]] = {}
-    for loads in found:
-        if loads.deployment.model != model:
-            ratios = estimates(loads, form, shared) / loads.measured[~loads.fitted]
-            by_model.setdefault(loads.deployment.model, []).append(np.abs(ratios - 1.0))
-    return median(_mean(parts) for parts in by_model.values())
-
-
 def _without(own: Mapping[Deployment, float], model: str) -> dict[Deployment, float]:
     return {deployment: seconds for deployment, seconds in own.items() if deployment.model != model}
-
-
-def _mean(parts: Iterable[Floats]) -> float:
-    return float(np.concatenate(list(parts)).mean())

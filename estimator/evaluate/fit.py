@@ -7,8 +7,6 @@ from estimator.dataset.columns import Floats
 ROUNDS = 40
 LEAST_ERROR = 1e-3
 """Relative errors below this count like it: else one point that is met exactly would decide alone."""
-LEAST_S = 1e-3
-"""No estimate of a step is shorter, whatever its factors are."""
 
 
 def factors(parts: Floats, measured: Floats, known: Floats | float = 0.0) -> Floats:

@@ -1,6 +1,6 @@
 """A recorded vLLM run, and its replay on the simulated engine.
 
-Arrivals, token counts and the KV cache are the run's own; step times are modelled. The recording has no texts: no two
+Arrivals, token counts and the KV cache are the run's own; step times are modeled. The recording has no texts: no two
 requests share a prefix, but with a prefix cache a preempted one finds what is left of its own prompt.
 """
 

@@ -1,10 +1,11 @@
 """Texts and their token counts by a real tokenizer: what token estimates are judged by."""
 
 import gzip
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from estimator.tokenizer_file import load_tokenizer
 
 
 def read_texts(path: Path) -> list[str]:
@@ -28,14 +29,10 @@ def read_texts(path: Path) -> list[str]:
 def token_counts(tokenizer: Path, texts: Sequence[str]) -> list[int]:
     """Tokens of each text by a HuggingFace `tokenizer.json`, without those that a chat template adds; at least 1.
 
-    Raises `ValueError` without the `tokenizers` package, and for a file that it cannot read.
+    Raises `ValueError` that names the file where it cannot be used, or the `tokenizers` package is missing.
     """
     try:
-        tokenizers = importlib.import_module("tokenizers")
-    except ImportError:
-        raise ValueError("counting tokens needs the `tokenizers` package") from None
-    try:
-        read = tokenizers.Tokenizer.from_file(str(tokenizer))
-    except Exception as error:  # The package raises nothing narrower.
-        raise ValueError(f"{tokenizer}: not a tokenizer.json: {error}") from error
-    return [max(1, len(read.encode(text, add_special_tokens=False).ids)) for text in texts]
+        count = load_tokenizer(tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{tokenizer}: {error}") from None
+    return [max(1, count(text)) for text in texts]

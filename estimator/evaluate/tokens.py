@@ -14,18 +14,15 @@ REACH_LATER = 0.03
 REPORTS = 200
 CHARS_PER_TOKEN = 4
 APPLICATIONS = dict(zip(CALLS, ("a coding agent", "an airline service's agent"), strict=True))
-ABSENT = "tokens from text: not measured, for no tokenizer is given (docs/estimator.md#tokens-by-a-real-tokenizer)"
-"""What to say where `figures` has nothing to say."""
+ABSENT = "no --tokenizer is given (docs/estimator.md#tokens-by-a-real-tokenizer)"
 
 
-def figures(folder: Path, tokenizer: Path | None = None) -> list[Figure]:
-    """Errors of the first estimate of a route and after 200 reports; none without a tokenizer (`ABSENT`).
+def figures(folder: Path, tokenizer: Path) -> list[Figure]:
+    """Errors of the first estimate of a route and after 200 reports.
 
     `folder` holds `text/`, `tokenizer` is a HuggingFace `tokenizer.json`. Raises `ValueError` for one that cannot be
     read, or where the `tokenizers` package is not installed.
     """
-    if tokenizer is None:
-        return []
     found = []
     for name, application in APPLICATIONS.items():
         texts = read_texts(folder / "text" / name)
