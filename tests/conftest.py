@@ -5,11 +5,17 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 
 from backlog.embedded import EmbeddedRedis, EmbeddedRedisMissing
 from backlog.keys import PERMANENT_KEYS
 from backlog.store import Backlog, connect
+
+# A busy machine must not fail a test. A profile given on the command line stays.
+if settings.get_current_profile_name() in ("default", "ci"):
+    settings.register_profile("no-deadline", deadline=None)
+    settings.load_profile("no-deadline")
 
 _prefixes = count()
 

@@ -23,7 +23,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tokenizer.json"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_counts_are_the_tokenizers_own(file: Path, text: str) -> None:
     assert load_tokenizer(file)(text) == len(FULL.encode(text, add_special_tokens=False).ids)

@@ -1,7 +1,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.engine import Engine
@@ -77,7 +77,6 @@ def play(arrivals: list[Arrival], max_sequences: int, budget: int, prefix_cache:
 
 
 @given(arrivals=ARRIVALS, **LIMITS)
-@settings(deadline=None)
 def test_every_accepted_request_ends_exactly_once_with_all_its_tokens_and_frees_its_blocks(
     arrivals: list[Arrival], max_sequences: int, budget: int, prefix_cache: bool
 ) -> None:
@@ -101,7 +100,6 @@ def test_every_accepted_request_ends_exactly_once_with_all_its_tokens_and_frees_
 
 
 @given(arrivals=ARRIVALS, **LIMITS)
-@settings(deadline=None)
 def test_equal_input_gives_equal_steps(
     arrivals: list[Arrival], max_sequences: int, budget: int, prefix_cache: bool
 ) -> None:
@@ -110,7 +108,6 @@ def test_equal_input_gives_equal_steps(
 
 
 @given(arrivals=ARRIVALS, **LIMITS)
-@settings(deadline=None)
 def test_a_decoding_sequence_gets_a_token_in_every_step_until_it_ends_or_is_preempted(
     arrivals: list[Arrival], max_sequences: int, budget: int, prefix_cache: bool
 ) -> None:

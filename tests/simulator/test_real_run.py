@@ -1,4 +1,4 @@
-"""The engine replays a recorded vLLM run: arrivals, token counts and KV cache are its own, step times are modelled."""
+"""The engine replays a recorded vLLM run: arrivals, token counts and KV cache are its own, step times are modeled."""
 
 from collections.abc import Mapping
 from pathlib import Path

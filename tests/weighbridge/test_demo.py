@@ -45,7 +45,7 @@ def test_the_demo_configuration_is_one_that_up_accepts() -> None:
     assert "sk-demo-1" not in repr(loaded.config)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.floats(0.5, 4), st.floats(10, 300))
 def test_no_minute_of_the_plan_offers_more_than_the_peak_load(seed: int, peak_erlangs: float, replay_s: float) -> None:
     trace = synthetic_trace(minutes=15, rng=random.Random(seed))

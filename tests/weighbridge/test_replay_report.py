@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -34,7 +34,6 @@ TRANSCRIPT = (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, len(TRANSCRIPT) - 1), max_size=40))
 def test_a_stream_reads_the_same_in_any_chunking(cuts: list[int]) -> None:
     reader = StreamReader()
@@ -171,7 +170,6 @@ def test_a_status_body_that_is_no_object_is_no_sample(body: bytes) -> None:
     assert read_status(body, at_s=0) is None
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
 def test_a_status_field_of_any_type_never_fails(value: Any) -> None:
     for name in STATUS["pools"]["llama"]:  # type: ignore[index]
@@ -186,7 +184,6 @@ def test_derived_times_count_from_the_send() -> None:
     assert record(used_output_tokens=None, token_events=3).tpot_s == pytest.approx(0.5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
 def test_percentiles_are_values_that_occurred_in_rising_order(values: list[float]) -> None:
     found = percentiles([*values, None])

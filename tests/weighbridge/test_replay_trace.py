@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.tokenizer import prompt_tokens
@@ -135,7 +135,6 @@ def test_the_synthetic_workload_has_the_statistics_of_the_chat_trace() -> None:
     assert max(outputs) <= 1000
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(0, 10**9), st.integers(0, 99))
 def test_a_prompt_has_exactly_the_tokens_of_the_trace(tokens: int, index: int, seed: int) -> None:
     request = TracedRequest(at_s=0, input_tokens=tokens, output_tokens=1)
@@ -144,7 +143,6 @@ def test_a_prompt_has_exactly_the_tokens_of_the_trace(tokens: int, index: int, s
     assert prompt_tokens(template.prompt(index, request)) == max(1, tokens - 30)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 511), st.lists(st.integers(0, 10**6), max_size=6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_prompts_share_a_prefix_exactly_as_far_as_their_blocks_agree(
     tail: int, shared: list[int], one: int, other: int
