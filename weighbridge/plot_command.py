@@ -1,4 +1,4 @@
-"""`weighbridge plot`: weights by context length for models and GPUs, as a PNG. Options, and what is wrong with them."""
+"""`weighbridge plot`: weights by input length for models and GPUs, as a PNG. Options, and what is wrong with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
