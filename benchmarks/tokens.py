@@ -17,7 +17,7 @@ from estimator.evaluate.texts import read_texts
 from estimator.tokenizer_file import load_tokenizer
 from estimator.tokens import EXACT, TYPICAL, TokenFactors, TokenRoutes
 from estimator.tokens_evaluate import token_errors
-from estimator.tokens_exact import COUNTED_CHARACTERS, ExactSizer
+from estimator.tokens_exact import ExactSizer
 from estimator.tokens_text import text_size, typical_size
 from gateway.openai import Endpoint, parse
 
@@ -59,7 +59,7 @@ def exact_costs(count: Callable[[str], int]) -> None:
     """Print what counting costs beside sizing: of a text that is new, and of the same when it comes again."""
     print(f"{'text':>23} {'size it':>10} {'count it':>12} {'again':>10}")
     for kind, words in KINDS.items():
-        for characters in (100, 1_300, COUNTED_CHARACTERS, 34_000, 300_000):
+        for characters in (100, 1_300, 2_048, 34_000, 300_000):
             text = (words * characters)[:characters]
             known = ExactSizer(count)
             known([text])

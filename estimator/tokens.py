@@ -15,8 +15,10 @@ TOKENS_PER_MEDIA_PART = 600.0
 """An image of a million pixels takes 250 to 1600 tokens."""
 
 _KINDS = 7
-_LOW = (0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0)
-_HIGH = (4.0, 4.0, 4.0, 4.0, 100.0, 4000.0, 20.0)
+LEAST_TEXT_FACTOR, MOST_TEXT_FACTOR = 0.25, 4.0
+"""Bounds of what a tokenizer makes of text, over a typical one's tokens."""
+_LOW = (*(LEAST_TEXT_FACTOR,) * 4, 0.0, 0.0, 0.0)
+_HIGH = (*(MOST_TEXT_FACTOR,) * 4, 100.0, 4000.0, 20.0)
 """Bounds of the factors of words, digits, marks, wide characters, messages, requests and media parts."""
 
 _DRIFT = 0.0044

@@ -1,14 +1,17 @@
 """Sizes by a tokenizer's counts: exact up to a bound on the work, scaled beyond it."""
 
+import re
 from collections.abc import Callable
+from random import Random
+from string import ascii_lowercase
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from estimator import tokens_exact
-from estimator.tokens import EXACT, TYPICAL, TokenFactors
-from estimator.tokens_exact import CALL_CHARACTERS, COUNTED_CHARACTERS, ExactSizer
+from estimator.tokens import EXACT, LEAST_TEXT_FACTOR, MOST_TEXT_FACTOR, TYPICAL, TokenFactors
+from estimator.tokens_exact import CALL_CHARACTERS, COUNTED_CHARACTERS, PIECE_CHARACTERS, SAMPLES, ExactSizer
 from estimator.tokens_text import NO_TEXT, TextSize
 
 PROSE = "What a request weighs is known before it runs. "
@@ -46,26 +49,57 @@ def test_nothing_is_nothing(counter: Counter) -> None:
     assert counter.asked == []
 
 
+def merged(text: str) -> int:
+    """A tokenizer of four letters a token that makes one token of a mark that is repeated."""
+    return sum(1 for _ in re.finditer(r"\w{1,4}|(\W)\1*", text))
+
+
 def test_a_text_up_to_the_bound_is_counted_whole(counter: Counter) -> None:
-    assert ExactSizer(counter)(["x" * COUNTED_CHARACTERS]).words == COUNTED_CHARACTERS / 2
-    assert counter.asked_characters == COUNTED_CHARACTERS
+    assert ExactSizer(counter)(["x" * PIECE_CHARACTERS]).words == PIECE_CHARACTERS / 2
+    assert counter.asked == ["x" * PIECE_CHARACTERS]
 
 
-def test_beyond_the_bound_kinds_of_bytes_are_scaled_by_what_the_tokenizer_makes_of_the_first_part(
-    counter: Counter,
-) -> None:
+def test_beyond_the_bound_kinds_of_bytes_are_scaled_by_what_the_tokenizer_makes_of_samples(counter: Counter) -> None:
     text = PROSE * 2000
     size = ExactSizer(counter)([text])
-    (first,) = counter.asked
+    first, *samples = counter.asked
     assert text.startswith(first)
-    assert COUNTED_CHARACTERS - 10 < len(first) <= COUNTED_CHARACTERS
-    assert size.words == pytest.approx(len(text) / 2, rel=0.01)
+    assert PIECE_CHARACTERS - 10 < len(first) <= PIECE_CHARACTERS
+    assert len(samples) == SAMPLES
+    assert all(sample.startswith(" ") and sample in text for sample in samples)
+    assert size.words == pytest.approx(len(text) / 2, rel=0.02)
 
 
-def test_digits_after_prose_are_worth_more_than_prose(counter: Counter) -> None:
-    sizer = ExactSizer(counter)
-    digits, prose = sizer([PROSE * 200 + "7" * 9400]), sizer([PROSE * 400])
-    assert digits.words > 1.5 * prose.words
+def test_samples_are_of_all_parts_of_the_text(counter: Counter) -> None:
+    letters = "abcdefgh"
+    ExactSizer(counter)(["x" * PIECE_CHARACTERS + "".join(letter * 5000 for letter in letters)])
+    assert [sample[0] for sample in counter.asked[1:]] == list(letters)
+
+
+@pytest.mark.parametrize("padding", ["-", " ", "\n", "="])
+@pytest.mark.parametrize("characters", [2048, 4096, 9000])
+def test_a_head_of_padding_does_not_make_the_rest_light(padding: str, characters: int) -> None:
+    head, rest = padding * characters, PROSE * 700
+    size = ExactSizer(merged)([head + rest])
+    assert 0.5 < size.words / merged(rest) < 2.0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ratio"), [pytest.param(0, LEAST_TEXT_FACTOR, id="few"), pytest.param(900, MOST_TEXT_FACTOR, id="many")]
+)
+def test_what_is_not_counted_is_scaled_within_the_bounds_of_factors(tokens: int, ratio: float) -> None:
+    letters = "".join(Random(1).choices(ascii_lowercase, k=200_000))
+    sizes = [ExactSizer(lambda _: tokens)([letters[:length]]).words for length in (100_000, 200_000)]
+    # A lower-case letter is 0.212 typical tokens.
+    assert sizes[1] - sizes[0] == pytest.approx(100_000 * 0.212 * ratio, rel=0.01)
+
+
+def test_digits_after_prose_are_worth_more_than_prose() -> None:
+    def each_digit(text: str) -> int:
+        return sum(1 for _ in re.finditer(r" ?[A-Za-z]+|.", text))
+
+    text = PROSE * 2000 + "7" * 94_000
+    assert ExactSizer(each_digit)([text]).words == pytest.approx(each_digit(text), rel=0.1)
 
 
 @given(pieces=st.lists(texts, max_size=30), raw=st.lists(texts.map(str.encode), max_size=3))
@@ -76,13 +110,16 @@ def test_the_work_of_one_request_is_bounded(pieces: list[str], raw: list[bytes])
     assert len(counter.asked) <= COUNTED_CHARACTERS // CALL_CHARACTERS
 
 
-@given(text=st.text(st.sampled_from("ab \n日🎉"), max_size=4 * COUNTED_CHARACTERS))
+@given(text=st.text(st.sampled_from("ab \n日🎉"), max_size=4 * PIECE_CHARACTERS))
 def test_a_long_text_is_counted_whole_when_it_came_before(text: str) -> None:
     counter = Counter()
     sizer = ExactSizer(counter)
-    for _ in range(10):
-        sizer([text])
-    assert "".join(counter.asked) == text
+    sizes = [sizer([text]).words for _ in range(10)]
+    asked = len(counter.asked)
+    assert sizer([text]).words == sizes[-1]
+    assert len(counter.asked) == asked
+    # Each piece may have one letter more than its pairs.
+    assert len(text) / 2 <= sizes[-1] <= len(text) / 2 + 4.5
 
 
 def test_a_long_text_is_cut_before_a_space(counter: Counter) -> None:
@@ -98,7 +135,7 @@ def test_a_longer_text_never_has_fewer_tokens(letter: str) -> None:
     def words(length: int) -> float:
         return ExactSizer(Counter())([letter * length]).words
 
-    sizes = [words(length) for length in range(COUNTED_CHARACTERS - 20, COUNTED_CHARACTERS + 40)]
+    sizes = [words(length) for length in range(COUNTED_CHARACTERS - 80, COUNTED_CHARACTERS + 40)]
     assert sizes == sorted(sizes)
 
 
