@@ -6,7 +6,7 @@ Counts are remembered by the hash of their text: system prompts and the earlier 
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 from estimator.tokens import LEAST_TEXT_FACTOR, MOST_TEXT_FACTOR
 from estimator.tokens_text import TextSize, text_size
@@ -21,7 +21,7 @@ CALL_CHARACTERS = 32
 COUNTED_CHARACTERS = PIECE_CHARACTERS + SAMPLES * (SAMPLE_CHARACTERS + CALL_CHARACTERS)
 """What is counted for one request, calls included. A character takes 0.4 us in prose, 1.5 as a digit: 4 ms."""
 REMEMBERED_COUNTS = 8192
-"""The one that was longest without use goes first. About 250 bytes each."""
+"""The one that was longest without use goes first. About 250 bytes each. No request looks up more pieces than this."""
 
 
 class ExactSizer:
@@ -39,7 +39,8 @@ class ExactSizer:
         """All tokens as `words`: of `texts`, then of UTF-8 `raw`, each by itself, as templates put tokens between."""
         tokens = 0
         new: list[tuple[tuple[int, int], str]] = []
-        for piece in chain.from_iterable(map(_pieces, chain(texts, (text.decode(errors="replace") for text in raw)))):
+        pieces = chain.from_iterable(map(_pieces, chain(texts, (text.decode(errors="replace") for text in raw))))
+        for piece in islice(pieces, REMEMBERED_COUNTS):
             key = (hash(piece), len(piece))
             known = self._remembered.get(key)
             if known is None:
@@ -59,6 +60,7 @@ class ExactSizer:
                 beyond.append(piece)
             else:
                 tokens += known
+        beyond.extend(pieces)
         rest = self._sampled("".join(beyond)) if beyond else 0.0
         return TextSize(words=tokens + rest, messages=messages, media=media)
 
@@ -93,7 +95,7 @@ def _samples(text: str) -> Sequence[str]:
     found = []
     for first in range((part - SAMPLE_CHARACTERS) // 2, len(text), part):
         space = text.find(" ", first, first + SAMPLE_CHARACTERS // 4)
-        start = first if space < 0 else space
+        start = first if space < 0 or not first else space
         found.append(text[start : _cut(text, start, first + SAMPLE_CHARACTERS - start)])
     return found
 

@@ -163,6 +163,17 @@ def test_what_was_not_used_for_longest_is_forgotten_first(counter: Counter, monk
     assert counter.asked == ["a", "b", "c", "b"]
 
 
+def test_no_request_looks_up_more_pieces_than_are_remembered(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_exact, "REMEMBERED_COUNTS", 5)
+    sizer = ExactSizer(counter)
+    messages = [f"{n} is it" for n in range(9)]
+    sizes = [sizer(messages).words for _ in range(3)]
+    # The four beyond are sampled each time, as one text, and never remembered.
+    assert [asked for asked in counter.asked if asked in messages] == messages[:5]
+    assert sum(len(asked) for asked in counter.asked) == 5 * 7 + 3 * 4 * 7
+    assert sizes == [sizes[0]] * 3
+
+
 def template(size: TextSize) -> int:
     return round(size.words) + 4 * size.messages + 35
 
