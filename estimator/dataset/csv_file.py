@@ -11,14 +11,17 @@ from estimator.dataset.columns import Floats, Ints, Labels, whole_numbers
 class CsvFile:
     """The columns of one file with a header, converted as they are asked for.
 
-    `ValueError`, naming the file and what is wrong in it, where rows differ in length, a column is missing, or a value
-    is not what is asked for.
+    `ValueError`, naming the file and what is wrong in it, where it is not CSV in UTF-8, rows differ in length, a column
+    is missing, or a value is not what is asked for.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not CSV in UTF-8: {error}") from None
         if not rows:
             raise ValueError(f"{path}: no header")
         header, *body = rows
