@@ -160,7 +160,11 @@ def _inline_architectures(pools: dict[str, Any], place: Callable[[str], Path], p
 
 
 def _place(directory: Path, name: str) -> Path:
-    return Path(directory, Path(name).expanduser())
+    """Raises `ValueError` for the home of a user who has none."""
+    try:
+        return Path(directory, Path(name).expanduser())
+    except RuntimeError:
+        raise ValueError(f"cannot be read: {Path(name).parts[0]} is no home folder") from None
 
 
 def _inline_calibrations(pools: dict[str, Any], place: Callable[[str], Path], problems: list[Problem]) -> None:
@@ -184,12 +188,16 @@ def _check_tokenizers(pools: dict[str, Any], place: Callable[[str], Path], probl
         value = pool.get("tokenizer") if isinstance(pool, dict) else None
         if not isinstance(value, str) or not value:
             continue
-        file = place(value).absolute()
+        path = ("pools", name, "tokenizer")
+        try:
+            file = place(value).absolute()
+        except ValueError as error:
+            problems.append(Problem(path=dotted(path), value=shown(path, value), rule=str(error)))
+            continue
         if file not in wrong:
             wrong[file] = _tokenizer_problem(file)
         rule = wrong[file]
         if rule is not None:
-            path = ("pools", name, "tokenizer")
             problems.append(Problem(path=dotted(path), value=shown(path, value), rule=rule))
         pool["tokenizer"] = str(file)
 

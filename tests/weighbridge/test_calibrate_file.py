@@ -121,3 +121,9 @@ def test_a_file_that_does_not_hold_is_refused_by_name(tmp_path: Path, text: str,
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         read_calibration(tmp_path / "none.json")
+
+
+def test_a_home_folder_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"pools: {{p: {{{POOL}, calibration: '~nobody-here/c.json'}}}}", {})
+    assert "pools.p.calibration = '~nobody-here/c.json': cannot be read: ~nobody-here is no home" in str(caught.value)

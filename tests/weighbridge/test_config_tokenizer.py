@@ -52,6 +52,9 @@ def test_a_pool_without_the_key_counts_nothing() -> None:
     [
         pytest.param("none.json", "'none.json': cannot be read: No such file or directory", id="no file"),
         pytest.param("broken.json", "'broken.json': is not a tokenizer.json: EOF while parsing", id="broken JSON"),
+        pytest.param(
+            "'~nobody-here/t.json'", "'~nobody-here/t.json': cannot be read: ~nobody-here is no home", id="no user"
+        ),
         pytest.param("3", "3: must be text (in quotes)", id="a number"),
         pytest.param("''", "must not be empty", id="no path"),
     ],
