@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,25 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises `OSError` for a file that is not there, `ValueError` for a model or a GPU that is not registered."""
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    with (folder / "requests.jsonl").open(encoding="utf-8") as lines:
-        requests = [_recorded(json.loads(line)) for line in lines]
-    architecture = find_model(meta["model"])
-    accelerator = find_accelerator(meta["hardware"]["device_name"])
+    """Raises `OSError` for a file that is not there, `ValueError` that names the file for what is wrong in one."""
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_bytes())
+        model, device = meta["model"], meta["hardware"]["device_name"]
+        limits, cache = meta["engine_kwargs"], meta["kv_cache"]
+        settings = EngineSettings(
+            kv_tokens=_number(cache, "num_kv_tokens"),
+            max_context_tokens=_number(limits, "max_model_len"),
+            max_batched_tokens=_number(limits, "max_num_batched_tokens"),
+            max_sequences=_number(limits, "max_num_seqs"),
+            prefix_cache=cache["enable_prefix_caching"],
+        )
+        architecture, accelerator = find_model(model), find_accelerator(device)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: {_what(error)}") from None
     if architecture is None or accelerator is None:
-        raise ValueError(f"{folder}: {meta['model']} on {meta['hardware']['device_name']} is not registered")
-    limits = meta["engine_kwargs"]
-    settings = EngineSettings(
-        kv_tokens=meta["kv_cache"]["num_kv_tokens"],
-        max_context_tokens=limits["max_model_len"],
-        max_batched_tokens=limits["max_num_batched_tokens"],
-        max_sequences=limits["max_num_seqs"],
-        prefix_cache=meta["kv_cache"]["enable_prefix_caching"],
-    )
-    requests.sort(key=lambda row: row.queued_at_s)
+        raise ValueError(f"{path}: {model} on {device} is not registered")
+    requests = _requests(folder / "requests.jsonl")
     return Run(requests=requests, settings=settings, architecture=architecture, accelerator=accelerator)
 
 
@@ -122,13 +125,49 @@ def latency_ratio(run: Run, done: Mapping[str, Completion], latency: str, ratio:
     return simulated_s / percentile([of_recorded(row) for row in run.requests], ratio)
 
 
+def _requests(path: Path) -> Sequence[Recorded]:
+    """In order of arrival, at least one."""
+    found = []
+    for line_number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            found.append(_recorded(json.loads(line)))
+        except _DAMAGE as error:
+            raise ValueError(f"{path}, line {line_number}: {_what(error)}") from None
+    if not found:
+        raise ValueError(f"{path}: has no requests")
+    return sorted(found, key=lambda row: row.queued_at_s)
+
+
 def _recorded(row: Mapping[str, Any]) -> Recorded:
     return Recorded(
         request_id=RequestId(row["request_id"]),
-        input_tokens=row["input_toks"],
-        output_tokens=row["output_toks"],
-        queued_at_s=row["queued_ts"],
-        scheduled_at_s=row["scheduled_ts"],
-        first_token_at_s=row["first_token_ts"],
-        last_token_at_s=row["last_token_ts"],
+        input_tokens=_number(row, "input_toks"),
+        output_tokens=_number(row, "output_toks"),
+        queued_at_s=_number(row, "queued_ts"),
+        scheduled_at_s=_number(row, "scheduled_ts"),
+        first_token_at_s=_number(row, "first_token_ts"),
+        last_token_at_s=_number(row, "last_token_ts"),
     )
+
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+"""What JSON of another form raises while it is read."""
+
+
+def _number(values: Mapping[str, Any], name: str) -> Any:
+    value = values[name]
+    if not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a number")
+    return value
+
+
+def _what(error: Exception) -> str:
+    match error:
+        case KeyError(args=(name,)):
+            return f"no {name}"
+        case json.JSONDecodeError() | UnicodeDecodeError():
+            return f"is not JSON: {error}"
+        case ValueError():
+            return str(error)
+        case _:
+            return "is not JSON of the form that a recording has"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,17 @@ from estimator.tokenizer_file import load_tokenizer
 def read_texts(path: Path) -> list[str]:
     """The `input` of every line of JSON in a file, plain or gzipped, in its order.
 
-    Raises `OSError` for a file that cannot be read, `ValueError` naming file and line for a line without text.
+    Raises `OSError` for a file that cannot be read, `ValueError` naming the file where it is damaged, and the line
+    where one has no text.
     """
     raw = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path}: is not a whole gzip file: {error}") from None
     found = []
-    for number, line in enumerate((gzip.decompress(raw) if path.suffix == ".gz" else raw).splitlines(), 1):
+    for number, line in enumerate(raw.splitlines(), 1):
         try:
             text = json.loads(line)["input"]
         except (ValueError, KeyError, TypeError):

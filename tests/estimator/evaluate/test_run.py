@@ -1,6 +1,7 @@
 """Replays and conservation of recorded runs: made-up ones, and the one of vLLM."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,46 @@ def test_a_run_is_read_in_order_of_arrival_with_its_own_limits(two: Run) -> None
 def test_a_run_of_what_is_not_registered_is_refused(changed: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not registered"):
         read_run(write_run(tmp_path, [row("a", queued=0.0, first=1.0, last=2.0)], **changed))
+
+
+ONE = row("a", queued=0.0, first=1.0, last=2.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        pytest.param("meta.json", '{"model": ', "is not JSON", id="a meta file that is cut off"),
+        pytest.param("meta.json", "[]", "is not JSON of the form", id="a list"),
+        pytest.param("meta.json", '{"model": "x", "hardware": {}}', "no device_name", id="no GPU"),
+        pytest.param("requests.jsonl", "", "has no requests", id="no requests"),
+        pytest.param("requests.jsonl", json.dumps(ONE) + "\n{", "line 2: is not JSON", id="a line that is cut off"),
+        pytest.param("requests.jsonl", b"\xff\n", "line 1: is not JSON", id="another encoding"),
+        pytest.param("requests.jsonl", "3", "line 1: is not JSON of the form", id="a number"),
+        pytest.param("requests.jsonl", '{"request_id": "a"}', "line 1: no input_toks", id="no tokens"),
+        pytest.param(
+            "requests.jsonl", json.dumps(ONE | {"queued_ts": None}), "line 1: queued_ts is None, not", id="no instant"
+        ),
+    ],
+)
+def test_a_damaged_recording_names_its_file(tmp_path: Path, file: str, content: str | bytes, said: str) -> None:
+    folder = write_run(tmp_path, [ONE])
+    (folder / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(ValueError, match=rf"{re.escape(file)}.*{said}"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param({"engine_kwargs": {"max_model_len": 4096}}, "no max_num_batched_tokens", id="a limit is missing"),
+        pytest.param({"kv_cache": {"num_kv_tokens": "8k"}}, "num_kv_tokens is '8k', not a number", id="text"),
+        pytest.param({"hardware": None}, "is not JSON of the form", id="null"),
+        pytest.param({"model": 3}, "is not JSON of the form", id="a model that is a number"),
+    ],
+)
+def test_a_meta_file_without_what_is_needed_names_it(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=rf"meta\.json: {said}"):
+        read_run(write_run(tmp_path, [ONE], **changed))
 
 
 def test_a_replay_ends_every_request_at_its_length(two: Run) -> None:

@@ -85,3 +85,21 @@ def test_a_line_without_text_is_named(line: str, tmp_path: Path) -> None:
     path.write_text('{"input": "text"}\n' + line + "\n")
     with pytest.raises(ValueError, match=r"calls\.jsonl, line 2"):
         read_texts(path)
+
+
+WHOLE = gzip.compress(b'{"input": "text"}\n' * 99)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(WHOLE[:-9], id="cut off"),
+        pytest.param(WHOLE[:12] + b"\xff" * 9 + WHOLE[21:], id="overwritten"),
+        pytest.param(WHOLE[:-8] + b"\0" * 8, id="another checksum"),
+        pytest.param(b'{"input": "text"}\n', id="not compressed"),
+    ],
+)
+def test_a_damaged_archive_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "calls.jsonl.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"calls\.jsonl\.gz: is not a whole gzip file"):
+        read_texts(tmp_path / "calls.jsonl.gz")
