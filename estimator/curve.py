@@ -32,9 +32,11 @@ class Curve(NamedTuple):
 
     def integral(self, context_tokens: float) -> float:
         """Seconds of all tokens from 0 to a context."""
-        index = bisect_right(self.knots, context_tokens) - 1
-        beyond = context_tokens - self.knots[index]
-        return self.sums[index] + beyond * (self.rates[index] + 0.5 * beyond * self.slopes[index])
+        # Every request computes this four times: one unpacking is cheaper than five attributes.
+        knots, rates, slopes, sums = self
+        index = bisect_right(knots, context_tokens) - 1
+        beyond = context_tokens - knots[index]
+        return sums[index] + beyond * (rates[index] + 0.5 * beyond * slopes[index])
 
 
 def curve(points: Sequence[tuple[float, float]]) -> Curve:
@@ -65,13 +67,22 @@ class Surcharge(NamedTuple):
 
     def at(self, new_tokens: float, cached_tokens: float) -> float:
         """Seconds, constant outside the knots."""
-        row = min(bisect_right(self.cached_knots, cached_tokens), len(self.cached_knots) - 1)
-        column = min(bisect_right(self.new_knots, new_tokens), len(self.new_knots) - 1)
-        c0, c1 = self.cached_knots[row - 1], self.cached_knots[row]
-        n0, n1 = self.new_knots[column - 1], self.new_knots[column]
-        u = min(1.0, (cached_tokens - c0) / (c1 - c0))
-        v = min(1.0, max(0.0, (new_tokens - n0) / (n1 - n0)))
-        low, high = self.rows[row - 1], self.rows[row]
+        new_knots, cached_knots, rows = self
+        column = bisect_right(new_knots, new_tokens)
+        if column == len(new_knots):
+            column, v = column - 1, 1.0
+        elif column:
+            n0 = new_knots[column - 1]
+            v = (new_tokens - n0) / (new_knots[column] - n0)
+        else:
+            column, v = 1, 0.0
+        row = bisect_right(cached_knots, cached_tokens)
+        if row == len(cached_knots):
+            row, u = row - 1, 1.0
+        else:
+            c0 = cached_knots[row - 1]
+            u = (cached_tokens - c0) / (cached_knots[row] - c0)
+        low, high = rows[row - 1], rows[row]
         a = low[column - 1] + v * (low[column] - low[column - 1])
         return a + u * (high[column - 1] + v * (high[column] - high[column - 1]) - a)
 

@@ -109,7 +109,9 @@ class Price:
             return 0.0
         first = (new - 1) % self.prefill_chunk_tokens + 1
         curve = self.pair_curve
-        attention_s = curve.integral(input_tokens) - curve.integral(cached_tokens)
+        attention_s = curve.integral(input_tokens)
+        if cached_tokens:
+            attention_s -= curve.integral(cached_tokens)
         attention_s += self.short_chunks.at(first, cached_tokens)
         return new * self.prefill_token_s + (attention_s if attention_s > 0.0 else 0.0)
 
@@ -132,7 +134,8 @@ class Price:
     def _weight(
         self, input_tokens: int, cached_tokens: int, mean: float, mean_square: float, p50: float, p90: float
     ) -> Weight:
-        cached_tokens = min(cached_tokens, input_tokens)
+        if cached_tokens > input_tokens:
+            cached_tokens = input_tokens
         prefill_s = self.prefill_s(input_tokens=input_tokens, cached_tokens=cached_tokens)
         kv_s = self.decode_kv_s(input_tokens=input_tokens, output_tokens=mean, mean_square=mean_square)
         decode_s = kv_s + (mean - 1.0) * self.decode_token_s if mean > 1.0 else 0.0
