@@ -118,7 +118,7 @@ def surcharge(chunk_s: ChunkTime, rates: Curve, chunk_tokens: int, token_s: floa
     becomes a cached one: along new tokens it falls by at most the rate and half of `token_s`, along cached ones it
     grows by at most half of `token_s`.
     """
-    sizes = [size for size in _octaves(LEAST_CHUNK_TOKENS, LONGEST_TOKENS) if size < chunk_tokens]
+    sizes = [size for size in _half_octaves(LEAST_CHUNK_TOKENS, LONGEST_TOKENS) if size < chunk_tokens]
     new_knots = (*sizes, chunk_tokens) if sizes else (LEAST_CHUNK_TOKENS - 1, LEAST_CHUNK_TOKENS)
     cached_knots = (0, *_octaves(64, LONGEST_TOKENS))
     slack_s = 0.5 * token_s
