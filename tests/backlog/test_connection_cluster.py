@@ -111,9 +111,8 @@ async def test_a_cancelled_row_leaves_no_answer_behind(connection: Connection) -
 async def test_a_node_that_hangs_costs_only_its_own_pools_and_closing_does_not_wait(nodes: list[Server]) -> None:
     connection = connect_redis(cluster_url(nodes), timeout_s=0.3)
     # A busy machine may take longer for the first contact.
-    async with asyncio.timeout(LIMIT_S):
-        for tag in (FIRST, SECOND):
-            await until_written(connection, tag)
+    for tag in (FIRST, SECOND):
+        await until_written(connection, tag)
     nodes[0].pause()
     try:
         async with asyncio.timeout(LIMIT_S):

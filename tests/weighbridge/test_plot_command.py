@@ -6,16 +6,14 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
 from estimator.accelerator import ACCELERATORS
 from estimator.engine import Engine
 from estimator.models import MODELS
+from tests.weighbridge.commands import CONFIG, invoke
 from weighbridge import plot_figure
 from weighbridge.plot_command import register
 from weighbridge.plot_series import LEAST_TOKENS, Series, input_lengths, longest_input, series_of
@@ -25,20 +23,10 @@ from weighbridge.wiring import command_line
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ONE = ("--model", "llama-3.1-8b", "--gpu", "h100-sxm")
-CONFIG: dict[str, Any] = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
 
 
 def plot(*words: str) -> Result:
-    app = typer.Typer()
-    register(app)
-    return CliRunner().invoke(app, list(words), catch_exceptions=False)
+    return invoke(register, *words)
 
 
 def line(model: str, gpu: str, *, gpus: int = 1, output_tokens: int = 256, most_input_tokens: int = 32_768) -> Series:

@@ -8,34 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
 from backlog.records import PoolName
 from estimator.accelerator import ACCELERATORS
 from estimator.models import MODELS
 from gateway.settings import PoolSettings
+from tests.weighbridge.commands import CONFIG, invoke
 from weighbridge.weigh_command import register
 from weighbridge.wiring import command_line
 
 LONG = ("--model", "llama-3.1-8b", "--gpu", "h100-sxm", "--input-tokens", "32768", "--output-tokens", "256")
 SHORT = ("--input-tokens", "100", "--output-tokens", "10")
 PARTS = ("prefill_linear_gpu_s", "prefill_attention_gpu_s", "decode_linear_gpu_s", "decode_attention_gpu_s")
-CONFIG: dict[str, Any] = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-}
 
 
 def weigh(*words: str) -> Result:
-    app = typer.Typer()
-    register(app)
-    return CliRunner().invoke(app, list(words), catch_exceptions=False)
+    return invoke(register, *words)
 
 
 def weighed(*words: str) -> dict[str, Any]:
