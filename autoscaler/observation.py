@@ -27,6 +27,16 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """Somebody else set the number of replicas. `at_s` is when that was first seen."""
+
+    by: str
+    """Who, as far as it is known: a field manager, a user."""
+    replicas: int
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Replicas as the scaler has them. `desired` is what it was last told, so replicas that are still to start or that
     crashed are part of it: a decision starts from `desired`, not from what happens to be ready."""
@@ -35,6 +45,12 @@ class Fleet:
     ready: int
     pending: int
     draining: int
+    unschedulable: int = 0
+    """Of `pending`: replicas for which there is no room now."""
+    paused: str | None = None
+    """Why the pool must be left alone, in the words of whoever asked for it. `None`: it is scaled."""
+    override: Override | None = None
+    """The last change by somebody else; `desired` is what they set. `None` when there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
