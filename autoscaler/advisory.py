@@ -11,6 +11,7 @@ class AdvisoryScaler:
     """
 
     advisory = True
+    withdraws = False
     cold_start_s: float | None = None
 
     def __init__(self, *, replicas: int) -> None:
@@ -25,6 +26,9 @@ class AdvisoryScaler:
 
     async def advance(self, view: PoolView | None) -> None:
         """Nothing is ever under way."""
+
+    def plan(self, desired: int) -> str | None:
+        return None
 
     async def apply(self, desired: int, view: PoolView | None) -> None:
         self._advised = desired

@@ -35,6 +35,7 @@ class StepName(StrEnum):
     COOLDOWN = "cooldown"
     BOUNDS = "bounds"
     ADVISORY = "advisory"
+    PLACEMENT = "placement"
 
 
 def ceil_replicas(replicas: float) -> int:

@@ -3,24 +3,36 @@
 It looks at the backlog every `wake_s`, lets the scaler move on, and publishes the replica list whenever Redis shows
 another one (so a Redis that lost it gets it back at once). It decides every `polling_s`, and at once when something
 waits at zero replicas. While the backlog cannot be read it holds, says so once, and goes on by itself.
+
+Of several processes only the leader applies and publishes. The others observe and decide as it does, so that whichever
+takes over knows what the one before it knew; it then decides at once.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from autoscaler.calibrator import Calibrator, SloCalibrator
-from autoscaler.decide import DecisionState, decide, record_from_decision
+from autoscaler.decide import Decision, DecisionState, decide, record_from_decision
+from autoscaler.follow import as_seen
+from autoscaler.law import StepName
 from autoscaler.observation import Observation, observe, observe_outage
 from autoscaler.offered import History, advance
-from autoscaler.scaler import Scaler
+from autoscaler.scaler import Scaler, ScalingFailed
 from autoscaler.settings import AutoscalerSettings
-from backlog.records import PoolView
+from autoscaler.stats import PoolStats
+from backlog.records import DecisionRecord, PoolView, StepRecord
 from backlog.store import Backlog, BacklogUnavailable
 
 _log = structlog.get_logger("autoscaler")
+
+
+def alone() -> bool:
+    """`leads` of the only autoscaler there is."""
+    return True
 
 
 async def run_autoscaler(
@@ -31,12 +43,23 @@ async def run_autoscaler(
     *,
     scaler: Scaler,
     calibrator: Calibrator | None = None,
+    leads: Callable[[], bool] = alone,
+    stats: PoolStats | None = None,
 ) -> None:
     """Scale one pool until `stop_event`, then stop all that the scaler started.
 
+    `leads` tells whether this process may write now; it is asked right before each write. `stats` is kept up to date.
     Raises ValueError when `scaler` and `settings` disagree about being advisory.
     """
-    loop = Autoscaler(settings, backlog, clock, scaler=scaler, calibrator=calibrator or SloCalibrator(settings))
+    loop = Autoscaler(
+        settings,
+        backlog,
+        clock,
+        scaler=scaler,
+        calibrator=calibrator or SloCalibrator(settings),
+        leads=leads,
+        stats=stats or PoolStats(pool=settings.pool),
+    )
     await loop.run(stop_event)
 
 
@@ -51,6 +74,8 @@ class Autoscaler:
         *,
         scaler: Scaler,
         calibrator: Calibrator,
+        leads: Callable[[], bool],
+        stats: PoolStats,
     ) -> None:
         if settings.advisory != scaler.advisory:
             raise ValueError(f"pool {settings.pool}: advisory={settings.advisory} needs a scaler of the same mode")
@@ -59,12 +84,17 @@ class Autoscaler:
         self._clock = clock
         self._scaler = scaler
         self._calibrator = calibrator
+        self._leads = leads
+        self._stats = stats
         self._history = History()
         self._state = DecisionState()
         self._started_at_s = clock()
         self._decided_at_s: float | None = None
+        self._present: int | None = None
+        self._led = False
         self._outage_cause: str | None = None
         self._publish_failed = False
+        self._failing: set[str] = set()
 
     async def run(self, stop_event: asyncio.Event) -> None:
         try:
@@ -73,6 +103,7 @@ class Autoscaler:
                 try:
                     await self.step()
                 except Exception:
+                    self._stats.failures["unexpected"] += 1
                     _log.exception("autoscaler step failed", pool=self._settings.pool)
                     pause_s = self._settings.polling_s
                 with suppress(TimeoutError):
@@ -84,18 +115,26 @@ class Autoscaler:
 
     async def step(self) -> None:
         """One look at the backlog and what follows from it."""
+        timer = asyncio.get_running_loop().time
+        began_at_s = timer()
         view = await self._read()
         now_s = self._clock()
         if view is not None:
             keep_s = max(self._settings.average_s, self._settings.miss_window_s)
             self._history = advance(self._history, view, keep_s=keep_s, now_s=now_s)
-        await self._scaler.advance(view)
-        due = self._is_due(view, now_s)
+        leading = self._leads()
+        took_over, self._led = leading and not self._led, leading
+        if leading:
+            await self._carry_out("advance", self._scaler.advance(view))
+        due = took_over or self._is_due(view, now_s)
         if due:
             await self._decide(view, now_s)
-        records = self._scaler.records()
-        if records is not None and (due or (view is not None and view.replicas != records)):
-            await self._publish_replicas()
+        if self._leads():
+            records = self._scaler.records()
+            if records is not None and (due or (view is not None and view.replicas != records)):
+                await self._publish_replicas()
+        ended_at_s = timer()
+        self._stats.note_step(ended_at_s - began_at_s, ended_at_s)
 
     def _is_due(self, view: PoolView | None, now_s: float) -> bool:
         if self._decided_at_s is None or not 0 <= now_s - self._decided_at_s < self._settings.polling_s:
@@ -108,9 +147,12 @@ class Autoscaler:
         self._decided_at_s = now_s
         observation = self._observe(view, now_s)
         calibration = self._calibrator.calibrate(observation, now_s)
-        decision, self._state = decide(observation, self._state, self._settings, calibration=calibration, now_s=now_s)
-        present = observation.fleet.desired
-        report = _log.info if decision.desired != present else _log.debug
+        before = self._state
+        decision, after = decide(observation, before, self._settings, calibration=calibration, now_s=now_s)
+        previous, present = self._present, observation.fleet.desired
+        self._present = present
+        leading = self._leads()
+        report = _log.info if leading and decision.desired != present else _log.debug
         report(
             "scaling decision",
             pool=self._settings.pool,
@@ -119,14 +161,42 @@ class Autoscaler:
             step=decision.binding.name,
             reason=decision.headline,
         )
-        await self._scaler.apply(decision.desired, view)
-        record = record_from_decision(
-            decision, observation, self._settings, cold_start_s=self._scaler.cold_start_s, now_s=now_s
-        )
+        # Set before anything is awaited: a step that fails from here on must not decide on the state before.
+        self._state = as_seen(before, after, previous=previous, present=present, now_s=now_s)
+        applied = leading and await self._carry_out("apply", self._scaler.apply(decision.desired, view))
+        if applied:
+            self._state, self._present = after, decision.desired
+        record = self._record(decision, observation, now_s)
+        self._stats.note_decision(decision, record, observation)
+        if applied and decision.desired != present:
+            self._stats.changed = record
+        if self._leads():
+            await self._publish_decision(record)
+
+    async def _carry_out(self, what: str, work: Awaitable[None]) -> bool:
+        """Whether the scaler could do it. Warns once per row of failures."""
+        pool = self._settings.pool
         try:
-            await self._backlog.publish_decision(self._settings.pool, record)
-        except BacklogUnavailable as error:
-            self._note_publish_failure(error.cause)
+            await work
+        except ScalingFailed as error:
+            self._stats.failures[error.reason] += 1
+            if what not in self._failing:
+                _log.warning("scaling failed", pool=pool, what=what, reason=error.reason, cause=error.detail)
+            self._failing.add(what)
+            return False
+        if what in self._failing:
+            _log.info("scaling works again", pool=pool, what=what)
+            self._failing.discard(what)
+        return True
+
+    def _record(self, decision: Decision, observation: Observation, now_s: float) -> DecisionRecord:
+        cold_start_s = self._stats.cold_start_s = self._scaler.cold_start_s
+        plan = self._scaler.plan(decision.desired)
+        if plan is not None:
+            desired = decision.desired
+            placement = StepRecord(name=StepName.PLACEMENT, before=desired, after=desired, reason=plan)
+            decision = replace(decision, steps=(*decision.steps, placement))
+        return record_from_decision(decision, observation, self._settings, cold_start_s=cold_start_s, now_s=now_s)
 
     def _observe(self, view: PoolView | None, now_s: float) -> Observation:
         last_known_at_s = self._state.last_known_at_s
@@ -145,10 +215,17 @@ class Autoscaler:
                 _log.warning("backlog unavailable, replicas are held", pool=self._settings.pool, cause=error.cause)
             self._outage_cause = error.cause
             return None
+        self._stats.backlog_read = True
         if self._outage_cause is not None:
             _log.info("backlog available again", pool=self._settings.pool)
             self._outage_cause = None
         return view
+
+    async def _publish_decision(self, record: DecisionRecord) -> None:
+        try:
+            await self._backlog.publish_decision(self._settings.pool, record)
+        except BacklogUnavailable as error:
+            self._note_publish_failure(error.cause)
 
     async def _publish_replicas(self) -> None:
         records = self._scaler.records()
@@ -168,8 +245,8 @@ class Autoscaler:
         self._publish_failed = True
 
     async def _withdraw(self) -> None:
-        """Tell gateways that no replica is left before the replicas go."""
-        if self._scaler.records() is None:
+        """Tell gateways that no replica is left before the replicas go. Replicas that stay are left on the list."""
+        if not self._scaler.withdraws or not self._leads() or self._scaler.records() is None:
             return
         with suppress(BacklogUnavailable):
             await self._backlog.publish_replicas(self._settings.pool, ())

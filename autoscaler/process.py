@@ -35,6 +35,7 @@ class ProcessScaler:
     """
 
     advisory = False
+    withdraws = True
 
     def __init__(
         self,
@@ -111,6 +112,9 @@ class ProcessScaler:
                 reason = drain.finish_reason(replica.drain, deadline_s=self._drain_deadline_s, now_s=now_s)
                 if reason is not None and view is not None:
                     self._remove(replica, reason)
+
+    def plan(self, desired: int) -> str | None:
+        return None
 
     async def apply(self, desired: int, view: PoolView | None) -> None:
         self._desired = desired

@@ -6,15 +6,34 @@ from autoscaler.observation import Fleet
 from backlog.records import PoolView, ReplicaRecord
 
 
+class ScalingFailed(Exception):
+    """What a scaler asked for was refused or not answered. The next decision asks again.
+
+    `reason` is one of few words, for a metric's label; `detail` is for a log line.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
 class Scaler(Protocol):
     """Owns one pool's replicas. Its methods are called from one task, never concurrently.
 
     A view of `None` means that the backlog could not be read: replicas are kept, none is drained or stopped for load.
+    In a follower only `fleet` and `cold_start_s` are asked for, so both must come from what the scaler watches by
+    itself. `advance` and `apply` are for the leader, as they write.
     """
 
     @property
     def advisory(self) -> bool:
         """Whether `apply` changes nothing outside."""
+        ...
+
+    @property
+    def withdraws(self) -> bool:
+        """Whether the replicas end with this scaler. The loop publishes an empty list before it stops one that does."""
         ...
 
     @property
@@ -30,11 +49,16 @@ class Scaler(Protocol):
 
     async def advance(self, view: PoolView | None) -> None:
         """Move on what is under way (starts, crashes, drains). Called several times a second, so it never waits
-        long."""
+        long. May raise `ScalingFailed`."""
+        ...
+
+    def plan(self, desired: int) -> str | None:
+        """How `desired` replicas are placed where there is a choice; `None` where there is none."""
         ...
 
     async def apply(self, desired: int, view: PoolView | None) -> None:
-        """Head for `desired` replicas. Called once per decision, also when nothing changed."""
+        """Head for `desired` replicas. Called once per decision, also when nothing changed. May raise
+        `ScalingFailed`."""
         ...
 
     async def stop(self) -> None:

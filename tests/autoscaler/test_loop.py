@@ -74,11 +74,11 @@ class Worker:
 
 @asynccontextmanager
 async def autoscaling(
-    scaling: AutoscalerSettings, backlog: Backlog, scaler: Scaler
+    scaling: AutoscalerSettings, backlog: Backlog, scaler: Scaler, **options: Any
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Runs the loop; yields what stops it."""
     stop_event = asyncio.Event()
-    task = asyncio.create_task(run_autoscaler(scaling, backlog, Clock(), stop_event, scaler=scaler))
+    task = asyncio.create_task(run_autoscaler(scaling, backlog, Clock(), stop_event, scaler=scaler, **options))
 
     async def stop() -> None:
         stop_event.set()
