@@ -8,29 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoscaler.keda.answer import Answer, Unanswered, answer, decision_limit_s
-from backlog.records import DecisionRecord, PoolView, QueueLine, QueueView, ReplicaState
-from tests.autoscaler.builders import POOL, START_S, record, report, settings, view
+from backlog.records import PoolView, QueueLine, QueueView, ReplicaState
+from tests.autoscaler.builders import START_S, record, report, settings, view
+from tests.autoscaler.keda.builders import decided
 
 LIMIT_S = 60.0
 STARTING, READY, DRAINING = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING
-
-
-def decided(desired: int, *, at_s: float = START_S) -> DecisionRecord:
-    return DecisionRecord(
-        pool=POOL,
-        at_s=at_s,
-        mode="advisory",
-        desired=desired,
-        recommended=desired,
-        ready=0,
-        pending=0,
-        draining=0,
-        headline="",
-        steps=(),
-        offered_load=None,
-        backlog_gpu_s=None,
-        cold_start_s=None,
-    )
 
 
 def seen(desired: int, *states: ReplicaState, waiting: int = 0, queued: int = 0, **changes: Any) -> PoolView:

@@ -16,7 +16,7 @@ from autoscaler.keda.server import KedaServer, serve
 from backlog.records import PoolName, ReplicaState
 from backlog.store import Backlog, connect
 from tests.autoscaler.builders import POOL, record, report
-from tests.autoscaler.keda.test_answer import decided
+from tests.autoscaler.keda.builders import decided
 from tests.redis_servers import free_port, hop, start_redis
 
 LIMIT_S = 10.0
