@@ -43,7 +43,7 @@ def encode_report(report: WorkerReport) -> bytes:
 def encode_replicas(replicas: Sequence[ReplicaRecord]) -> bytes:
     """Raises ValueError for a number that is not finite."""
     for replica in replicas:
-        _require_finite("replica", replica.created_at_s, replica.ready_at_s)
+        _require_finite("replica", replica.created_at_s, replica.ready_at_s, replica.ratio)
     return _encoder.encode(tuple(replicas))
 
 

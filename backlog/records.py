@@ -37,6 +37,10 @@ class ReplicaRecord:
     state: ReplicaState
     created_at_s: float
     ready_at_s: float | None = None
+    gpu: str | None = None
+    """The GPU that it runs on, where a scaler knows it."""
+    ratio: float = 1.0
+    """Seconds that this replica takes for one second of its pool's price, by its GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
