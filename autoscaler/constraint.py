@@ -5,7 +5,8 @@ that the scaler was last told to run; "down" and "up" are relative to it.
 """
 
 from autoscaler.law import StepName
-from autoscaler.observation import Known, Observation, Unknown, Work
+from autoscaler.observation import Fleet, Known, Observation, Override, Unknown, Work
+from autoscaler.schedule import scheduled
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import StepRecord
 
@@ -20,6 +21,26 @@ def hold(present: int, unknown: Unknown, settings: AutoscalerSettings) -> StepRe
     return StepRecord(name=StepName.UNKNOWN, before=present, after=max(present, floor), reason=reason)
 
 
+def pause(fleet: Fleet, why: str) -> StepRecord:
+    """Whoever paused the pool has the word: what there is stays, bounds or not."""
+    present = fleet.desired
+    return StepRecord(name=StepName.PAUSED, before=present, after=present, reason=f"paused: {why}")
+
+
+def respected(override: Override | None, settings: AutoscalerSettings, now_s: float) -> Override | None:
+    """The override, while it holds: for `override_s`. A clock that was set far away ends it."""
+    if override is None or not abs(now_s - override.at_s) < settings.override_s:
+        return None
+    return override
+
+
+def keep_override(present: int, override: Override, settings: AutoscalerSettings, now_s: float) -> StepRecord:
+    """What somebody else set stays as they set it."""
+    left_s = settings.override_s - (now_s - override.at_s)
+    reason = f"{override.by} set {override.replicas}, kept for another {left_s:.0f} s"
+    return StepRecord(name=StepName.OVERRIDE, before=present, after=override.replicas, reason=reason)
+
+
 def apply_tolerance(before: int, present: int, settings: AutoscalerSettings) -> StepRecord:
     """No change within `tolerance` of the present replicas."""
     change = abs(before - present)
@@ -32,22 +53,25 @@ def apply_tolerance(before: int, present: int, settings: AutoscalerSettings) -> 
     )
 
 
-def apply_warmup(
-    before: int, present: int, observation: Observation, work: Work, data_s: float, settings: AutoscalerSettings
-) -> StepRecord:
-    """No scaling down on too little, partial or stale data."""
-    cause = None
-    if work.partial:
-        cause = "some worker's report is stale"
-    elif isinstance(observation.offered_load, Unknown):
-        cause = f"offered load unknown: {observation.offered_load.cause}"
-    elif data_s < settings.down_after_s:
-        cause = f"{data_s:.0f} s of data, {settings.down_after_s:.0f} needed"
+def doubt(observation: Observation, data_s: float, settings: AutoscalerSettings) -> str | None:
+    """Why replicas must not leave: too little, partial or stale data, or none. `None`: they may."""
+    match observation.work, observation.offered_load:
+        case Unknown(cause=cause), _:
+            return cause
+        case Known(value=work), _ if work.partial:
+            return "some worker's report is stale"
+        case _, Unknown(cause=cause):
+            return f"offered load unknown: {cause}"
+    return f"{data_s:.0f} s of data, {settings.down_after_s:.0f} needed" if data_s < settings.down_after_s else None
+
+
+def apply_warmup(before: int, present: int, doubt: str | None, data_s: float) -> StepRecord:
+    """No scaling down while there is a doubt."""
     if before >= present:
         return StepRecord(name=StepName.WARMUP, before=before, after=before, reason="not scaling down")
-    if cause is None:
+    if doubt is None:
         return StepRecord(name=StepName.WARMUP, before=before, after=before, reason=f"{data_s:.0f} s of data")
-    return StepRecord(name=StepName.WARMUP, before=before, after=present, reason=f"no scaling down: {cause}")
+    return StepRecord(name=StepName.WARMUP, before=before, after=present, reason=f"no scaling down: {doubt}")
 
 
 def apply_window(before: int, present: int, highest: int, settings: AutoscalerSettings) -> StepRecord:
@@ -90,6 +114,44 @@ def apply_cooldown(before: int, present: int, work: Work, idle_s: float, setting
         reason = f"idle for {idle_s:.0f} s, zero after {settings.cooldown_to_zero_s:.0f}"
         return StepRecord(name=StepName.COOLDOWN, before=before, after=1, reason=reason)
     return StepRecord(name=StepName.COOLDOWN, before=before, after=before, reason=f"idle for {idle_s:.0f} s")
+
+
+def apply_schedule(
+    before: int,
+    present: int,
+    last_down_age_s: float | None,
+    doubt: str | None,
+    settings: AutoscalerSettings,
+    now_s: float,
+) -> StepRecord:
+    """The floor and the ceiling of the hour: the floor at once, the ceiling as fast as replicas may leave.
+
+    While there is a doubt a ceiling only keeps more from being added.
+    """
+    limits = scheduled(settings.schedules, now_s)
+    after, reason = before, limits.reason
+    if limits.ceiling is not None and before > limits.ceiling:
+        may_leave = doubt is None and (last_down_age_s is None or not 0 <= last_down_age_s < settings.down_every_s)
+        after = min(before, max(limits.ceiling, present - 1 if may_leave else present))
+        if after > limits.ceiling:
+            pace = f"one less per {settings.down_every_s:.0f} s"
+            reason += f", {pace if doubt is None else f'but no scaling down: {doubt}'}"
+    if limits.floor is not None:
+        after = max(after, limits.floor)
+    return StepRecord(name=StepName.SCHEDULE, before=before, after=after, reason=reason)
+
+
+def cap_unschedulable(before: int, fleet: Fleet) -> StepRecord:
+    """Nothing more is ordered while something that was ordered has no room. The first is always ordered."""
+    limit = max(1, fleet.desired)
+    if fleet.unschedulable == 0:
+        reason = "all that was ordered has room"
+    elif before > limit:
+        reason = f"{fleet.unschedulable} of {fleet.desired} cannot be scheduled: no more are ordered"
+    else:
+        reason = f"{fleet.unschedulable} of {fleet.desired} cannot be scheduled, no more are wanted"
+    after = min(before, limit) if fleet.unschedulable > 0 else before
+    return StepRecord(name=StepName.UNSCHEDULABLE, before=before, after=after, reason=reason)
 
 
 def bound(before: int, settings: AutoscalerSettings) -> StepRecord:

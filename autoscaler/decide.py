@@ -1,9 +1,10 @@
 """`decide`: from an observation to the replicas that should run, as a list of steps. Pure: same input, same decision.
 
-The order of the steps: law, KV need, activation (their result is the recommendation); tolerance, warm-up, window,
-down rate, up rate, cooldown (constraints); bounds; advisory. Without data the recommendation and its constraints are
-replaced by a single `unknown` step. The binding step is the last one that changed the number; its reason is the
-headline.
+The order of the steps: law, trend, KV need, activation (their result is the recommendation); tolerance, warm-up,
+window, down rate, up rate, cooldown (constraints); schedule, unschedulable, bounds; advisory. Without data the
+recommendation and its constraints are replaced by a single `unknown` step, while somebody else's number is kept by a
+single `override` step before the bounds, and in a paused pool by `paused` alone. The binding step is the last one that
+changed the number; its reason is the headline.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from autoscaler import constraint
 from autoscaler.calibrator import Calibration
 from autoscaler.law import StepName, recommend
-from autoscaler.observation import Known, Observation, Unknown, Work
+from autoscaler.observation import Fleet, Known, Observation, Unknown, Work
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import DecisionRecord, StepRecord
 
@@ -66,17 +67,27 @@ def decide(
     now_s: float,
 ) -> tuple[Decision, DecisionState]:
     """The decision for now, and the state to hand to the next one."""
+    fleet = observation.fleet
+    steps: tuple[StepRecord, ...]
     match observation.work:
         case Unknown() as unknown:
-            held = constraint.hold(observation.fleet.desired, unknown, settings)
-            return _close((held,), held.after, state, observation, settings, now_s)
+            steps = (constraint.hold(fleet.desired, unknown, settings),)
+            recommended = steps[-1].after
         case Known(value=work):
             state = _remember(state, observation, work, settings, now_s)
             wanted = recommend(work, observation, calibration, settings)
             recommended = wanted[-1].after
             state = _add_recommendation(state, recommended, settings, now_s)
             steps = (*wanted, *_constrain(recommended, observation, work, state, settings, now_s))
-            return _close(steps, recommended, state, observation, settings, now_s)
+    override = constraint.respected(fleet.override, settings, now_s)
+    if fleet.paused is not None:
+        steps = (constraint.pause(fleet, fleet.paused),)
+    elif override is not None:
+        kept = constraint.keep_override(fleet.desired, override, settings, now_s)
+        steps = (kept, constraint.bound(kept.after, settings))
+    else:
+        steps = (*steps, *_limit(steps[-1].after, observation, state, settings, now_s))
+    return _close(steps, recommended, state, fleet, settings, now_s)
 
 
 def _constrain(
@@ -88,36 +99,55 @@ def _constrain(
     now_s: float,
 ) -> tuple[StepRecord, ...]:
     present = observation.fleet.desired
-    data_s = 0.0 if state.data_since_s is None else now_s - state.data_since_s
+    data_s = _data_s(state, now_s)
+    doubt = constraint.doubt(observation, data_s, settings)
     idle_s = 0.0 if state.last_active_at_s is None else now_s - state.last_active_at_s
-    last_down_age_s = None if state.last_down_at_s is None else now_s - state.last_down_at_s
     highest = max((mark.replicas for mark in state.recommendations), default=recommended)
     added = sum(mark.replicas for mark in state.ups if mark.at_s > now_s - settings.up_period_s)
 
     tolerance = constraint.apply_tolerance(recommended, present, settings)
-    warmup = constraint.apply_warmup(tolerance.after, present, observation, work, data_s, settings)
+    warmup = constraint.apply_warmup(tolerance.after, present, doubt, data_s)
     window = constraint.apply_window(warmup.after, present, highest, settings)
-    down_rate = constraint.limit_down(window.after, present, last_down_age_s, settings)
+    down_rate = constraint.limit_down(window.after, present, _last_down_age_s(state, now_s), settings)
     up_rate = constraint.limit_up(down_rate.after, present, added, settings)
     cooldown = constraint.apply_cooldown(up_rate.after, present, work, idle_s, settings)
     return (tolerance, warmup, window, down_rate, up_rate, cooldown)
+
+
+def _data_s(state: DecisionState, now_s: float) -> float:
+    return 0.0 if state.data_since_s is None else now_s - state.data_since_s
+
+
+def _last_down_age_s(state: DecisionState, now_s: float) -> float | None:
+    return None if state.last_down_at_s is None else now_s - state.last_down_at_s
+
+
+def _limit(
+    before: int, observation: Observation, state: DecisionState, settings: AutoscalerSettings, now_s: float
+) -> tuple[StepRecord, ...]:
+    """What holds whether the work is known or not."""
+    fleet = observation.fleet
+    last_down_age_s = _last_down_age_s(state, now_s)
+    doubt = constraint.doubt(observation, _data_s(state, now_s), settings)
+    schedule = constraint.apply_schedule(before, fleet.desired, last_down_age_s, doubt, settings, now_s)
+    unschedulable = constraint.cap_unschedulable(schedule.after, fleet)
+    return (schedule, unschedulable, constraint.bound(unschedulable.after, settings))
 
 
 def _close(
     steps: tuple[StepRecord, ...],
     recommended: int,
     state: DecisionState,
-    observation: Observation,
+    fleet: Fleet,
     settings: AutoscalerSettings,
     now_s: float,
 ) -> tuple[Decision, DecisionState]:
-    """Bounds and mode, which hold whatever is known; then what the change leaves in the state."""
-    bounds = constraint.bound(steps[-1].after, settings)
-    steps = (*steps, bounds)
+    """The mode, and what the change leaves in the state."""
+    desired = steps[-1].after
     if settings.advisory:
-        steps = (*steps, constraint.advise(bounds.after))
-    decision = Decision(desired=bounds.after, recommended=recommended, steps=steps)
-    change = decision.desired - observation.fleet.desired
+        steps = (*steps, constraint.advise(desired))
+    decision = Decision(desired=desired, recommended=recommended, steps=steps)
+    change = desired - fleet.desired
     ups = tuple(mark for mark in state.ups if now_s - settings.up_period_s < mark.at_s <= now_s)
     if change > 0:
         ups = (*ups, Mark(at_s=now_s, replicas=change))

@@ -23,7 +23,10 @@ ROUNDING = 1e-9
 class StepName(StrEnum):
     """The steps of a decision, in their order. Values are the metric label."""
 
+    PAUSED = "paused"
+    OVERRIDE = "override"
     LAW = "law"
+    TREND = "trend"
     KV_NEED = "kv-need"
     ACTIVATION = "activation"
     UNKNOWN = "unknown"
@@ -33,6 +36,8 @@ class StepName(StrEnum):
     DOWN_RATE = "down-rate"
     UP_RATE = "up-rate"
     COOLDOWN = "cooldown"
+    SCHEDULE = "schedule"
+    UNSCHEDULABLE = "unschedulable"
     BOUNDS = "bounds"
     ADVISORY = "advisory"
     PLACEMENT = "placement"
@@ -47,26 +52,55 @@ def recommend(
 ) -> tuple[StepRecord, ...]:
     """The steps from the present replicas to the recommendation, which is the last step's `after`."""
     law = _law(work, observation, calibration, settings)
-    kv_need = _kv_need(work, law.after, settings)
+    trend = _trend(work, law.after, observation, calibration, settings)
+    kv_need = _kv_need(work, trend.after, settings)
     activation = _activation(work, observation.fleet.desired, kv_need.after)
-    return (law, kv_need, activation)
+    return (law, trend, kv_need, activation)
 
 
 def _law(work: Work, observation: Observation, calibration: Calibration, settings: AutoscalerSettings) -> StepRecord:
-    slack_s = settings.ready_slack_s * observation.fleet.ready
-    excess_s = max(0.0, work.backlog_s - slack_s)
     match observation.offered_load:
         case Known(value=load):
             shown = f"offered load {load:.2f}"
         case Unknown(cause=cause):
             load, shown = 0.0, f"offered load unknown ({cause})"
-    per_erlang = calibration.replicas_per_erlang
-    wanted = load * per_erlang + settings.beta * math.sqrt(load) + excess_s / settings.drain_s
+    wanted = _wanted(load, work, observation, calibration, settings)
     reason = (
-        f"{shown} at {per_erlang:.2f} replicas each, backlog {work.backlog_s:.1f} s "
+        f"{shown} at {calibration.replicas_per_erlang:.2f} replicas each, backlog {work.backlog_s:.1f} s "
         f"on {observation.fleet.ready} ready: wants {wanted:.2f}"
     )
     return StepRecord(name=StepName.LAW, before=observation.fleet.desired, after=ceil_replicas(wanted), reason=reason)
+
+
+def _wanted(
+    load: float, work: Work, observation: Observation, calibration: Calibration, settings: AutoscalerSettings
+) -> float:
+    excess_s = max(0.0, work.backlog_s - settings.ready_slack_s * observation.fleet.ready)
+    return load * calibration.replicas_per_erlang + settings.beta * math.sqrt(load) + excess_s / settings.drain_s
+
+
+def _trend(
+    work: Work, before: int, observation: Observation, calibration: Calibration, settings: AutoscalerSettings
+) -> StepRecord:
+    """At least what the law wants for the load `trend_horizon_s` ahead, if it grows as before. Never fewer."""
+    after, reason = before, "no trend is asked for"
+    if settings.trend_horizon_s is not None:
+        match observation.offered_load, observation.earlier_load:
+            case Known(value=load, age_s=age_s), Known(value=earlier, age_s=earlier_age_s):
+                span_s = max(1.0, earlier_age_s - age_s)
+                reason = f"offered load went from {earlier:.2f} to {load:.2f} in {span_s:.0f} s"
+                if load - earlier > settings.trend_gate_ratio * earlier:
+                    ahead = load + (load - earlier) / span_s * settings.trend_horizon_s
+                    wanted = _wanted(ahead, work, observation, calibration, settings)
+                    after = max(before, ceil_replicas(wanted))
+                    reason += f": {ahead:.2f} in {settings.trend_horizon_s:.0f} s, which wants {wanted:.2f}"
+                else:
+                    reason += f", not by more than {settings.trend_gate_ratio:.0%}"
+            case Unknown(cause=cause), _:
+                reason = f"offered load unknown: {cause}"
+            case _, Unknown(cause=cause):
+                reason = cause
+    return StepRecord(name=StepName.TREND, before=before, after=after, reason=reason)
 
 
 def _kv_need(work: Work, before: int, settings: AutoscalerSettings) -> StepRecord:

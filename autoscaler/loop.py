@@ -120,8 +120,7 @@ class Autoscaler:
         view = await self._read()
         now_s = self._clock()
         if view is not None:
-            keep_s = max(self._settings.average_s, self._settings.miss_window_s)
-            self._history = advance(self._history, view, keep_s=keep_s, now_s=now_s)
+            self._history = advance(self._history, view, keep_s=self._settings.history_s, now_s=now_s)
         leading = self._leads()
         took_over, self._led = leading and not self._led, leading
         if leading:

@@ -26,6 +26,9 @@ class Unknown:
     """Since the value was last known, or since the autoscaler started."""
 
 
+NO_TREND = Unknown(cause="no trend is asked for", age_s=0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
     """Somebody else set the number of replicas. `at_s` is when that was first seen."""
@@ -92,6 +95,8 @@ class Observation:
     misses: Known[Misses] | Unknown
     last_arrival_at_s: float | None
     fleet: Fleet
+    earlier_load: Known[float] | Unknown = NO_TREND
+    """Offered load `trend_over_s` ago; its age says when that was. Unknown where no trend is asked for."""
 
 
 def observe(
@@ -107,6 +112,7 @@ def observe(
         misses=_misses(history, settings, now_s),
         last_arrival_at_s=history.last_arrival_at_s,
         fleet=fleet,
+        earlier_load=_earlier_load(history, settings, now_s),
     )
 
 
@@ -144,6 +150,16 @@ def _offered_load(history: History, settings: AutoscalerSettings, now_s: float) 
         return Unknown(cause="too little data for a mean", age_s=0.0 if growth is None else growth.span_s)
     load = growth.totals.arrived_gpu_s / growth.span_s / settings.gpus_per_replica
     return Known(value=load, age_s=now_s - history.samples[-1].at_s)
+
+
+def _earlier_load(history: History, settings: AutoscalerSettings, now_s: float) -> Known[float] | Unknown:
+    if settings.trend_horizon_s is None:
+        return NO_TREND
+    growth = history.growth(settings.average_s, now_s - settings.trend_over_s)
+    if growth is None or growth.span_s < settings.average_s / 2:
+        return Unknown(cause="too little data for a trend", age_s=0.0)
+    load = growth.totals.arrived_gpu_s / growth.span_s / settings.gpus_per_replica
+    return Known(value=load, age_s=now_s - growth.end_at_s)
 
 
 def _misses(history: History, settings: AutoscalerSettings, now_s: float) -> Known[Misses] | Unknown:

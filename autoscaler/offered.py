@@ -10,6 +10,7 @@ A mean over `window_s` divides by the time between the two samples used, and use
 `window_s` old. After a gap that is the sample before the gap: the work is spread over the time in which it arrived.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,12 +59,17 @@ class Sample:
     totals: Totals
 
 
+def _at_s(sample: Sample) -> float:
+    return sample.at_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
     """How much the totals grew, and over how long."""
 
     totals: Totals
     span_s: float
+    end_at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +84,19 @@ class History:
     last_arrival_at_s: float | None = None
 
     def growth(self, window_s: float, now_s: float) -> Growth | None:
-        """Growth over the last `window_s`, or over what there is when that is less. `None` without two samples."""
-        if len(self.samples) < 2:
+        """Growth over `window_s` up to `now_s`, or over what there is when that is less. `None` without two samples.
+
+        Samples after `now_s` do not count, so that an instant in the past may be asked about.
+        """
+        end = bisect_right(self.samples, now_s, key=_at_s) - 1
+        if end < 1:
             return None
-        newest = self.samples[-1]
-        older = [sample for sample in self.samples[:-1] if sample.at_s <= now_s - window_s]
-        start = older[-1] if older else self.samples[0]
+        newest = self.samples[end]
+        start = self.samples[max(0, bisect_right(self.samples, now_s - window_s, hi=end, key=_at_s) - 1)]
         span_s = newest.at_s - start.at_s
         if span_s <= 0:
             return None
-        return Growth(totals=newest.totals.since(start.totals), span_s=span_s)
+        return Growth(totals=newest.totals.since(start.totals), span_s=span_s, end_at_s=newest.at_s)
 
 
 def advance(history: History, view: PoolView, *, keep_s: float, now_s: float) -> History:

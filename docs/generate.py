@@ -31,7 +31,8 @@ from docs.families import families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
 from gateway.settings import Limits, TenantLimits
-from weighbridge.config_models import AutoscalerSection, LimitsSection, TenantLimitsSection
+from weighbridge.config_autoscaler import AutoscalerSection
+from weighbridge.config_models import LimitsSection, TenantLimitsSection
 
 HERE = Path(__file__).parent / "reference"
 HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads, then run it. -->\n"

@@ -18,8 +18,8 @@ from autoscaler.law import StepName
 from docs import generate
 from docs.families import families
 from gateway.outcome import Outcome
+from weighbridge.config_autoscaler import AutoscalerSection, ScheduleSection
 from weighbridge.config_models import (
-    AutoscalerSection,
     GatewaySection,
     LimitsSection,
     PoolLimitsSection,
@@ -130,8 +130,8 @@ def test_metrics_in_documents_exist() -> None:
 @pytest.mark.parametrize(
     "section",
     [
-        AutoscalerSection, GatewaySection, LimitsSection, PoolLimitsSection, PoolSection, RedisSection, SloSection,
-        TenantLimitsSection, TenantSection,
+        AutoscalerSection, GatewaySection, LimitsSection, PoolLimitsSection, PoolSection, RedisSection, ScheduleSection,
+        SloSection, TenantLimitsSection, TenantSection,
     ],
 )  # fmt: skip
 def test_every_configuration_key_is_documented(section: type) -> None:

@@ -20,10 +20,11 @@ from autoscaler.settings import SettingsError
 from estimator.models import find_model
 from estimator.tokenizer_file import load_tokenizer
 from weighbridge.calibrate.file import read_calibration
+from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
 from weighbridge.config_fields import REVEAL, digest
 from weighbridge.config_litellm import ADMIN_TENANT, SECTIONS, Entry, LiteLLM, environment, guess_problem, read
-from weighbridge.config_models import AutoscalerSection, Config, PoolSection
+from weighbridge.config_models import Config, PoolSection
 from weighbridge.config_source import document, from_environment
 from weighbridge.model_file import is_path, read_model_file
 from weighbridge.wiring import autoscaler_settings

@@ -18,6 +18,7 @@ from estimator.huggingface import architecture_from_config
 from estimator.models import MODELS, find_model, model_names
 from estimator.work import kv_capacity_tokens
 from weighbridge.calibrate.file import check_calibration, fingerprint, step_of
+from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_errors import did_you_mean
 from weighbridge.config_fields import (
     LEAST_CHUNK_TOKENS,
@@ -31,7 +32,6 @@ from weighbridge.config_fields import (
     Number,
     Port,
     Positive,
-    Ratio,
     RedisUrl,
     Seconds,
     SecondsOrZero,
@@ -66,38 +66,6 @@ class SloSection(Section):
 
     ttft_s: Seconds | None = 2.0
     tpot_s: Seconds | None = None
-
-
-class AutoscalerSection(Section):
-    """How a pool is scaled; `autoscaler.settings` has the meaning and the default of each value.
-
-    Values under `pools.*.autoscaler` override those under `autoscaler`.
-    """
-
-    utilization: Ratio | None = None
-    beta: SecondsOrZero | None = None
-    drain_s: Seconds | None = None
-    ready_slack_s: SecondsOrZero | None = None
-    kv_fill_ratio: Ratio | None = None
-    average_s: Seconds | None = None
-    target_miss_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    slo_gain_per_s: SecondsOrZero | None = None
-    miss_window_s: Seconds | None = None
-    tolerance: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    window_s: SecondsOrZero | None = None
-    warmup_s: SecondsOrZero | None = None
-    down_every_s: SecondsOrZero | None = None
-    up_max: Count | None = None
-    up_period_s: Seconds | None = None
-    cooldown_to_zero_s: SecondsOrZero | None = None
-    polling_s: Seconds | None = None
-    wake_s: Annotated[Number, Field(gt=0, le=0.5)] | None = None
-    stale_after_s: Seconds | None = None
-    fallback_after_s: Seconds | None = None
-    fallback_replicas: CountOrZero | None = None
-    drain_deadline_s: SecondsOrZero | None = None
-    cold_start_s: Seconds | None = None
-    advisory: bool | None = None
 
 
 def _architecture(value: Any) -> Any:

@@ -15,7 +15,8 @@ from estimator.accelerator import Accelerator, find_accelerator
 from estimator.calibrate_parts import AS_PRICED
 from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplica, TenantLimits, TenantSettings
 from weighbridge.calibrate.file import check_calibration
-from weighbridge.config_models import AutoscalerSection, Config, PoolSection, architecture_of
+from weighbridge.config_autoscaler import AutoscalerSection
+from weighbridge.config_models import Config, PoolSection, architecture_of
 
 ADVISED_REPLICAS = 1000
 """Advice for a static pool is bounded by this only: its size is the operator's to change."""
@@ -136,6 +137,9 @@ def autoscaler_settings(name: str, pool: PoolSection, defaults: AutoscalerSectio
     bounds = pool.replicas.processes or pool.replicas.kubernetes
     static = len(pool.replicas.static or ())
     values = merged(defaults, pool.autoscaler)
+    schedules = pool.autoscaler.schedules if pool.autoscaler.schedules is not None else defaults.schedules
+    if schedules is not None:
+        values["schedules"] = tuple(section.schedule for section in schedules)
     if bounds is None:
         values = {"fallback_replicas": static, **values, "advisory": True}
     return AutoscalerSettings(

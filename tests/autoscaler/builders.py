@@ -6,7 +6,17 @@ from typing import Any
 
 from autoscaler.calibrator import Calibrator, SloCalibrator
 from autoscaler.decide import Decision, DecisionState, decide
-from autoscaler.observation import Fleet, Known, Observation, Unknown, Work, observe, observe_outage
+from autoscaler.observation import (
+    NO_TREND,
+    Fleet,
+    Known,
+    Observation,
+    Override,
+    Unknown,
+    Work,
+    observe,
+    observe_outage,
+)
 from autoscaler.offered import History, advance
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import (
@@ -65,8 +75,9 @@ def record(name: str, state: ReplicaState = ReplicaState.READY) -> ReplicaRecord
     return ReplicaRecord(name=ReplicaName(name), url="http://127.0.0.1:1", state=state, created_at_s=START_S)
 
 
-def fleet(desired: int, *, ready: int | None = None, pending: int = 0) -> Fleet:
-    return Fleet(desired=desired, ready=desired if ready is None else ready, pending=pending, draining=0)
+def fleet(desired: int, *, ready: int | None = None, **changes: Any) -> Fleet:
+    values: dict[str, Any] = {"pending": 0, "draining": 0}
+    return Fleet(desired=desired, ready=desired if ready is None else ready, **(values | changes))
 
 
 def work(**changes: Any) -> Work:
@@ -88,16 +99,24 @@ def observation(
     ready: int | None = None,
     unknown_for_s: float | None = None,
     last_arrival_at_s: float | None = None,
+    earlier_load: float | None = None,
+    unschedulable: int = 0,
+    paused: str | None = None,
+    override: Override | None = None,
     **changes: Any,
 ) -> Observation:
-    """Known work made of `changes`, unless `unknown_for_s` says that it is unknown. `load=None` is an unknown load."""
+    """Known work made of `changes`, unless `unknown_for_s` says that it is unknown. `load=None` is an unknown load.
+
+    `earlier_load` is that of 300 s ago.
+    """
     unknown = Unknown(cause="no news", age_s=unknown_for_s or 0.0)
     return Observation(
         work=Known(value=work(**changes), age_s=0.0) if unknown_for_s is None else unknown,
         offered_load=unknown if load is None else Known(value=load, age_s=0.0),
         misses=unknown,
         last_arrival_at_s=last_arrival_at_s,
-        fleet=fleet(desired, ready=ready),
+        fleet=fleet(desired, ready=ready, unschedulable=unschedulable, paused=paused, override=override),
+        earlier_load=NO_TREND if earlier_load is None else Known(value=earlier_load, age_s=300.0),
     )
 
 
@@ -109,6 +128,7 @@ class Demand:
     waiting: int = 0
     waiting_prefill_s: float = 0.0
     in_flight: int = 0
+    kv_tokens: int = 0
     miss_ratio: float = 0.0
 
 
@@ -122,17 +142,23 @@ class Timeline:
         desired: int = 0,
         cold_start_s: float = 30.0,
         calibrator: Calibrator | None = None,
+        start_s: float = START_S,
     ) -> None:
-        self.now_s = START_S
+        self.start_s = start_s
+        self.now_s = start_s
         self.settings = scaling
         self.desired = desired
+        self.room: int | None = None
+        """Replicas that fit; those beyond cannot be scheduled. `None`: there is room for all."""
+        self.paused: str | None = None
+        self.override: Override | None = None
         self.decisions: list[tuple[float, Decision]] = []
         self._cold_start_s = cold_start_s
         self._calibrator = calibrator or SloCalibrator(scaling)
-        self._born_at_s = [START_S - cold_start_s] * desired
+        self._born_at_s = [start_s - cold_start_s] * desired
         self._history = History()
         self._state = DecisionState()
-        self._worker = report()
+        self._worker = report(started_at_s=start_s)
 
     @property
     def last(self) -> Decision:
@@ -140,7 +166,17 @@ class Timeline:
 
     @property
     def ready(self) -> int:
-        return sum(1 for born_at_s in self._born_at_s if self.now_s - born_at_s >= self._cold_start_s)
+        placed = self._born_at_s[: self.room]
+        return sum(1 for born_at_s in placed if self.now_s - born_at_s >= self._cold_start_s)
+
+    def set_by_hand(self, replicas: int, by: str = "kubectl") -> None:
+        """Somebody else changes the replicas."""
+        self.override = Override(by=by, replicas=replicas, at_s=self.now_s)
+        self._follow(replicas)
+
+    def jump(self, seconds: float) -> None:
+        """The clock is set, forth or back."""
+        self.now_s += seconds
 
     def run(self, duration_s: float, demand: Demand | Callable[[float], Demand]) -> list[int]:
         """Let time pass with this demand, or function of seconds since the start; desired replicas per tick."""
@@ -148,7 +184,7 @@ class Timeline:
         desired = []
         for _ in range(ticks):
             self.now_s += self.settings.polling_s
-            now = demand(self.now_s - START_S) if callable(demand) else demand
+            now = demand(self.now_s - self.start_s) if callable(demand) else demand
             self._work(now)
             self._tick(view(self._worker, at_s=self.now_s))
             desired.append(self.desired)
@@ -168,23 +204,32 @@ class Timeline:
         arrived = 100 if demand.load > 0 else 0
         old = self._worker
         self._worker = report(
+            started_at_s=self.start_s,
             waiting=demand.waiting,
             waiting_prefill_s=demand.waiting_prefill_s,
             arrived=old.arrived + arrived,
             arrived_gpu_s=old.arrived_gpu_s + demand.load * tick_s,
             settled=old.settled + arrived,
             ttft_misses=old.ttft_misses + round(arrived * demand.miss_ratio),
-            running=running(r1=share(in_flight=demand.in_flight)),
+            running=running(r1=share(in_flight=demand.in_flight, kv_tokens=demand.kv_tokens)),
         )
 
     def _tick(self, seen: PoolView | None) -> None:
         known_at_s = self._state.last_known_at_s
-        known_age_s = self.now_s - (START_S if known_at_s is None else known_at_s)
-        now_fleet = Fleet(desired=self.desired, ready=self.ready, pending=self.desired - self.ready, draining=0)
+        known_age_s = self.now_s - (self.start_s if known_at_s is None else known_at_s)
+        now_fleet = Fleet(
+            desired=self.desired,
+            ready=self.ready,
+            pending=self.desired - self.ready,
+            draining=0,
+            unschedulable=0 if self.room is None else max(0, self.desired - self.room),
+            paused=self.paused,
+            override=self.override,
+        )
         if seen is None:
             observed = observe_outage("Redis is away", self._history, now_fleet, known_age_s=known_age_s)
         else:
-            self._history = advance(self._history, seen, keep_s=self.settings.miss_window_s, now_s=self.now_s)
+            self._history = advance(self._history, seen, keep_s=self.settings.history_s, now_s=self.now_s)
             observed = observe(seen, self._history, now_fleet, self.settings, known_age_s=known_age_s, now_s=self.now_s)
         decision, self._state = decide(
             observed,

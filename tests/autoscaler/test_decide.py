@@ -5,7 +5,8 @@ import pytest
 from autoscaler.calibrator import Calibration
 from autoscaler.decide import Decision, DecisionState, Mark, decide, record_from_decision
 from autoscaler.law import StepName
-from autoscaler.observation import Observation
+from autoscaler.observation import Observation, Override
+from autoscaler.schedule import Schedule
 from autoscaler.settings import AutoscalerSettings
 from tests.autoscaler.builders import START_S, observation, settings
 
@@ -24,14 +25,44 @@ def warm(*, window: int = 0, **changes: float | tuple[Mark, ...] | None) -> Deci
     return DecisionState(**(values | changes))  # type: ignore[arg-type]
 
 
+def hours(least: int | None = None, most: int | None = None) -> Schedule:
+    """A schedule that is active at `NOW_S`."""
+    return Schedule(cron=ALWAYS, duration_s=60, min_replicas=least, max_replicas=most)
+
+
 def once(seen: Observation, state: DecisionState | None = None, scaling: AutoscalerSettings | None = None) -> Decision:
     return decide(seen, state or warm(), scaling or settings(), calibration=FIXED, now_s=NOW_S)[0]
 
+
+ALWAYS = "* * * * *"
+BY_HAND = Override(by="kubectl", replicas=6, at_s=NOW_S - 60)
 
 CASES = [
     # name, binding step, desired, observation, state, settings
     ("steady", StepName.LAW, 3, observation(3, load=2.0), warm(), settings()),
     ("more load", StepName.LAW, 5, observation(3, load=4.0), warm(), settings()),
+    (
+        "growing load",
+        StepName.TREND,
+        4,
+        observation(3, load=2.0, earlier_load=0.5),
+        warm(),
+        settings(trend_horizon_s=180.0),
+    ),
+    ("paused", StepName.PAUSED, 3, observation(3, load=7.0, paused="maintenance"), warm(), settings()),
+    ("paused below min", StepName.PAUSED, 0, observation(0, waiting=3, paused="maintenance"), warm(), settings()),
+    ("paused, no news", StepName.PAUSED, 0, observation(0, unknown_for_s=500.0, paused="x"), warm(), settings()),
+    ("set by hand", StepName.OVERRIDE, 6, observation(6, load=1.0, override=BY_HAND), warm(), settings()),
+    ("set, no news", StepName.OVERRIDE, 6, observation(6, unknown_for_s=500.0, override=BY_HAND), warm(), settings()),
+    ("set above max", StepName.BOUNDS, 4, observation(6, override=BY_HAND), warm(), settings(max_replicas=4)),
+    ("set long ago", StepName.LAW, 7, observation(6, load=5.5, override=BY_HAND), warm(), settings(override_s=60)),
+    ("set, ignored", StepName.LAW, 7, observation(6, load=5.5, override=BY_HAND), warm(), settings(override_s=0)),
+    ("opening hours", StepName.SCHEDULE, 5, observation(2), warm(window=2), settings(schedules=(hours(least=5),))),
+    ("closing hours", StepName.SCHEDULE, 4, observation(5, load=4.0), warm(), settings(schedules=(hours(most=2),))),
+    ("no more at night", StepName.SCHEDULE, 3, observation(2, load=4.0), warm(), settings(schedules=(hours(most=3),))),
+    ("no room", StepName.UNSCHEDULABLE, 3, observation(3, load=6.0, unschedulable=1), warm(), settings()),
+    ("no room, no need", StepName.DOWN_RATE, 4, observation(5, unschedulable=1), warm(), settings()),
+    ("no room for min", StepName.BOUNDS, 4, observation(3, unschedulable=1), warm(), settings(min_replicas=4)),
     ("long prompts", StepName.KV_NEED, 4, observation(2, load=1.0, kv_tokens=300_000), warm(), settings()),
     ("first request", StepName.ACTIVATION, 1, observation(0, waiting=1), warm(), settings(min_replicas=0)),
     ("no news", StepName.UNKNOWN, 4, observation(4, unknown_for_s=119.0), warm(), settings()),
@@ -99,7 +130,8 @@ def test_each_step_starts_where_the_one_before_ended(seen: Observation, scaling:
 
 def test_all_steps_are_recorded_in_order() -> None:
     names = [step.name for step in once(observation(3), None, settings(advisory=True)).steps]
-    assert names == [name for name in StepName if name is not StepName.UNKNOWN]
+    instead = {StepName.UNKNOWN, StepName.PAUSED, StepName.OVERRIDE}
+    assert names == [name for name in StepName if name not in instead]
 
 
 def test_rate_limited_additions_within_the_period_add_up() -> None:
@@ -119,6 +151,68 @@ def test_the_recommendation_is_what_was_wanted_before_constraints() -> None:
 
 def test_a_gap_in_the_data_starts_the_warmup_anew() -> None:
     assert once(observation(5), warm(last_known_at_s=NOW_S - 60)).binding.name == StepName.WARMUP
+
+
+@pytest.mark.parametrize(
+    ("seen", "scaling", "reason"),
+    [
+        (observation(3, paused="load test by ana"), settings(), "paused: load test by ana"),
+        (observation(6, override=BY_HAND), settings(), "kubectl set 6, kept for another 540 s"),
+        (observation(3, load=9.0, unschedulable=2), settings(), "2 of 3 cannot be scheduled: no more are ordered"),
+        (
+            observation(1),
+            settings(schedules=(hours(least=4),)),
+            "schedule: at least 4 from '* * * * *' (UTC) for 1 min",
+        ),
+    ],
+    ids=["paused", "override", "unschedulable", "schedule"],
+)
+def test_the_headline_says_who_or_what_decided(seen: Observation, scaling: AutoscalerSettings, reason: str) -> None:
+    assert once(seen, None, scaling).headline == reason
+
+
+def test_while_paused_the_recommendation_is_still_shown() -> None:
+    assert once(observation(1, load=4.0, paused="maintenance")).recommended == 5
+
+
+def test_growth_below_the_gate_is_no_trend() -> None:
+    scaling = settings(trend_horizon_s=600.0)
+    assert once(observation(3, load=2.2, earlier_load=2.0), None, scaling).desired == 3
+    assert once(observation(3, load=2.4, earlier_load=2.0), None, scaling).desired > 3
+
+
+def test_shrinking_load_is_no_trend() -> None:
+    decision = once(observation(3, load=2.0, earlier_load=8.0), None, settings(trend_horizon_s=600.0))
+    assert (decision.recommended, decision.binding.name) == (3, StepName.LAW)
+
+
+def test_a_trend_without_a_known_load_changes_nothing_and_says_why() -> None:
+    step = once(observation(3, load=2.0), None, settings(trend_horizon_s=60.0)).steps[1]
+    assert (step.before, step.after, step.reason) == (3, 3, "no trend is asked for")
+    step = once(observation(3, load=None, earlier_load=1.0), None, settings(trend_horizon_s=60.0)).steps[1]
+    assert step.reason == "offered load unknown: no news"
+
+
+def test_a_ceiling_takes_replicas_away_no_faster_than_load_does() -> None:
+    closed = settings(schedules=(hours(most=2),))
+    assert once(observation(5, load=4.0), warm(last_down_at_s=NOW_S - 14), closed).desired == 5
+    assert once(observation(5, load=4.0), warm(last_down_at_s=NOW_S - 15), closed).desired == 4
+
+
+def test_without_data_a_ceiling_takes_nothing_away_and_a_floor_holds() -> None:
+    assert once(observation(5, unknown_for_s=5.0), None, settings(schedules=(hours(most=2),))).desired == 5
+    assert once(observation(5, unknown_for_s=5.0), None, settings(schedules=(hours(least=8),))).desired == 8
+
+
+def test_an_override_by_a_clock_far_away_is_over() -> None:
+    ahead = Override(by="kubectl", replicas=6, at_s=NOW_S + 601)
+    assert once(observation(6, load=5.5, override=ahead)).desired == 7
+    slightly = Override(by="kubectl", replicas=6, at_s=NOW_S + 1)
+    assert once(observation(6, load=5.5, override=slightly)).desired == 6
+
+
+def test_the_first_replica_is_ordered_even_where_others_have_no_room() -> None:
+    assert once(observation(0, waiting=1, unschedulable=1), None, settings(min_replicas=0)).desired == 1
 
 
 def test_bounds_hold_without_data_too() -> None:

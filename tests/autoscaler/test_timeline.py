@@ -1,8 +1,11 @@
 """A pool over minutes of virtual time."""
 
+from datetime import datetime
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from autoscaler.law import StepName
+from autoscaler.schedule import Schedule
 from tests.autoscaler.builders import Demand, Timeline, settings
 
 
@@ -108,3 +111,112 @@ def test_advice_builds_on_earlier_advice() -> None:
     desired = pool.run(600, Demand(load=0.5, in_flight=1))
     assert desired[-1] == 1
     assert pool.last.steps[-1].name == StepName.ADVISORY
+
+
+def test_a_schedule_has_the_replicas_there_when_the_morning_comes_and_lets_them_go_afterwards() -> None:
+    office = Schedule(cron="0 8 * * mon-fri", timezone="Europe/Berlin", duration_s=3600, min_replicas=4)
+    half_past_seven_s = datetime(2026, 11, 24, 7, 30, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+    pool = Timeline(settings(schedules=(office,)), desired=1, cold_start_s=180, start_s=half_past_seven_s)
+    night = pool.run(1795, Demand(load=0.2, in_flight=1))
+    assert set(night) == {1}
+    assert pool.run(5, Demand(load=0.2, in_flight=1)) == [4]
+    assert pool.last.headline == "schedule: at least 4 from '0 8 * * mon-fri' (Europe/Berlin) for 60 min"
+    ramp = pool.run(1800, lambda at_s: Demand(load=min(6.0, (at_s - 1800) / 200), in_flight=1))
+    assert (min(ramp), ramp[-1]) == (4, 8)  # 6 / 0.9 + 0.25 x 2.45 = 7.28
+    evening = pool.run(2400, Demand(load=0.2, in_flight=1))
+    assert set(evening[300:355]) == {4}
+    assert evening[-1] == 1
+
+
+def test_a_ceiling_empties_a_pool_one_by_one_while_there_is_work() -> None:
+    night = Schedule(cron="0 * * * *", duration_s=1800, max_replicas=2)
+    pool = Timeline(settings(schedules=(night,)), desired=1, start_s=3600 * 10 + 1800)
+    day = pool.run(1795, Demand(load=4.0, in_flight=1))
+    assert day[-1] == 5
+    desired = pool.run(120, Demand(load=4.0, in_flight=1))
+    assert desired[-1] == 2
+    assert [after - before for before, after in pairwise([5, *desired]) if after != before] == [-1, -1, -1]
+
+
+def test_a_human_who_scales_by_hand_is_left_alone_for_ten_minutes() -> None:
+    pool = Timeline(settings(), desired=1)
+    pool.run(600, Demand(load=2.0, in_flight=1))
+    assert pool.desired == 3
+    pool.set_by_hand(6)
+    held = pool.run(595, Demand(load=2.0, in_flight=1))
+    assert set(held) == {6}
+    assert pool.last.headline == "kubectl set 6, kept for another 5 s"
+    after = pool.run(120, Demand(load=2.0, in_flight=1))
+    assert after[-1] == 3
+
+
+def test_a_human_who_scales_down_during_a_burst_is_left_alone_too() -> None:
+    pool = Timeline(settings(), desired=4)
+    pool.run(60, Demand(load=3.0, in_flight=1))
+    pool.set_by_hand(1)
+    assert set(pool.run(300, Demand(load=3.0, waiting=50, waiting_prefill_s=100.0))) == {1}
+    assert pool.last.recommended > 4
+
+
+def test_a_pause_keeps_what_there_is_and_its_end_goes_on_without_a_second_warmup() -> None:
+    pool = Timeline(settings(), desired=5)
+    pool.run(600, Demand(load=4.0, in_flight=1))
+    pool.paused = "upgrade of the cluster"
+    assert set(pool.run(600, Demand(load=0.2, in_flight=1))) == {5}
+    assert pool.last.headline == "paused: upgrade of the cluster"
+    pool.paused = None
+    assert pool.run(5, Demand(load=0.2, in_flight=1)) == [4]
+
+
+def test_replicas_without_room_are_reported_and_never_ordered_again() -> None:
+    pool = Timeline(settings(), desired=1)
+    pool.room = 3
+    desired = pool.run(900, lambda at_s: Demand(load=2.0 if at_s < 60 else 8.0, in_flight=1, waiting=20))
+    assert max(desired) == 4
+    assert pool.ready == 3
+    assert pool.last.headline == "1 of 4 cannot be scheduled: no more are ordered"
+    pool.room = None
+    pool.run(30, Demand(load=8.0, in_flight=1))
+    assert pool.desired == 10
+
+
+def test_while_replicas_have_no_room_load_that_goes_away_still_takes_them_away() -> None:
+    pool = Timeline(settings(), desired=4)
+    pool.room = 3
+    assert pool.run(600, Demand(load=0.2, in_flight=1))[-1] == 1
+
+
+def test_a_cold_start_of_three_minutes_orders_each_replica_once() -> None:
+    pool = Timeline(settings(), desired=1, cold_start_s=180)
+    pool.run(300, Demand(load=0.5, in_flight=1))
+    waiting = Demand(load=3.0, in_flight=4, waiting=30, waiting_prefill_s=40.0)
+    desired = pool.run(175, waiting)
+    ordered = [after - before for before, after in pairwise([1, *desired]) if after > before]
+    assert desired == sorted(desired)
+    assert sum(ordered) == pool.last.recommended - 1 == pool.desired - 1
+    assert pool.ready == 1
+    assert pool.run(180, waiting)[-1] == pool.desired == pool.ready
+
+
+def test_with_a_trend_a_ramp_is_met_earlier_and_a_steady_load_gets_no_more() -> None:
+    plain = Timeline(settings(max_replicas=30), desired=1)
+    ahead = Timeline(settings(max_replicas=30, trend_horizon_s=180.0), desired=1)
+    for pool in (plain, ahead):
+        pool.run(600, Demand(load=1.0, in_flight=1))
+    assert plain.desired == ahead.desired
+    ramps = [pool.run(600, lambda at_s: Demand(load=1 + (at_s - 600) / 60, in_flight=1)) for pool in (plain, ahead)]
+    assert all(more >= fewer for fewer, more in zip(*ramps, strict=True))
+    assert ramps[1].index(9) * 5 <= ramps[0].index(9) * 5 - 60
+    for pool in (plain, ahead):
+        pool.run(1200, Demand(load=11.0, in_flight=1))
+    assert plain.desired == ahead.desired
+
+
+def test_a_clock_that_jumps_forth_or_back_takes_nothing_away_for_a_warmup() -> None:
+    for jump_s in (7200.0, -7200.0):
+        pool = Timeline(settings(), desired=5, start_s=100_000.0)
+        pool.run(600, Demand(load=4.0, in_flight=1))
+        pool.jump(jump_s)
+        assert set(pool.run(175, Demand(in_flight=1))) == {5}, jump_s
+        assert pool.last.binding.name == StepName.WARMUP
+        assert pool.run(600, Demand(in_flight=1))[-1] == 1

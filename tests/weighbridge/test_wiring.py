@@ -9,8 +9,9 @@ import pytest
 from autoscaler.settings import AutoscalerSettings
 from gateway.settings import GatewaySettings, Limits, StaticReplica, TenantLimits, TenantSettings
 from weighbridge.config import parse
+from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_fields import digest
-from weighbridge.config_models import AutoscalerSection, Config, LimitsSection
+from weighbridge.config_models import Config, LimitsSection
 from weighbridge.wiring import (
     gateway_settings,
     needs_autoscaler,
