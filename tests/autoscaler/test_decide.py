@@ -117,7 +117,7 @@ def test_the_binding_step(
 
 
 def test_every_step_that_can_bind_has_a_case() -> None:
-    assert {case[1] for case in CASES} == set(StepName) - {StepName.ADVISORY}
+    assert {case[1] for case in CASES} == set(StepName) - {StepName.ADVISORY, StepName.PLACEMENT}
 
 
 @pytest.mark.parametrize(("seen", "scaling"), [(case[3], case[5]) for case in CASES])
@@ -130,7 +130,7 @@ def test_each_step_starts_where_the_one_before_ended(seen: Observation, scaling:
 
 def test_all_steps_are_recorded_in_order() -> None:
     names = [step.name for step in once(observation(3), None, settings(advisory=True)).steps]
-    instead = {StepName.UNKNOWN, StepName.PAUSED, StepName.OVERRIDE}
+    instead = {StepName.UNKNOWN, StepName.PAUSED, StepName.OVERRIDE, StepName.PLACEMENT}
     assert names == [name for name in StepName if name not in instead]
 
 
@@ -197,6 +197,25 @@ def test_a_ceiling_takes_replicas_away_no_faster_than_load_does() -> None:
     closed = settings(schedules=(hours(most=2),))
     assert once(observation(5, load=4.0), warm(last_down_at_s=NOW_S - 14), closed).desired == 5
     assert once(observation(5, load=4.0), warm(last_down_at_s=NOW_S - 15), closed).desired == 4
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "cause"),
+    [
+        (observation(5), warm(data_since_s=NOW_S - 10), "10 s of data, 180 needed"),
+        (observation(5, partial=True), warm(), "some worker's report is stale"),
+        (observation(5, load=None), warm(), "offered load unknown: no news"),
+        (observation(5, unknown_for_s=5.0), warm(), "no news"),
+    ],
+    ids=["young", "partial", "no load", "none"],
+)
+def test_a_ceiling_takes_nothing_away_while_there_is_a_doubt(
+    seen: Observation, state: DecisionState, cause: str
+) -> None:
+    decision = once(seen, state, settings(schedules=(hours(most=2),)))
+    schedule = next(step for step in decision.steps if step.name == StepName.SCHEDULE)
+    assert decision.desired == 5
+    assert schedule.reason.endswith(f"but no scaling down: {cause}")
 
 
 def test_without_data_a_ceiling_takes_nothing_away_and_a_floor_holds() -> None:
