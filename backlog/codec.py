@@ -41,9 +41,11 @@ def encode_report(report: WorkerReport) -> bytes:
 
 
 def encode_replicas(replicas: Sequence[ReplicaRecord]) -> bytes:
-    """Raises ValueError for a number that is not finite."""
+    """Raises ValueError for a number that is not finite, and for a ratio that is not above 0."""
     for replica in replicas:
         _require_finite("replica", replica.created_at_s, replica.ready_at_s, replica.ratio)
+        if replica.ratio <= 0.0:
+            raise ValueError(f"replica {replica.name}: ratio {replica.ratio} must be above 0")
     return _encoder.encode(tuple(replicas))
 
 

@@ -40,7 +40,7 @@ class ReplicaRecord:
     gpu: str | None = None
     """The GPU that it runs on, where a scaler knows it."""
     ratio: float = 1.0
-    """Seconds that this replica takes for one second of its pool's price, by its GPU."""
+    """Seconds that this replica takes for one second of its pool's price, by its GPU. Above 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

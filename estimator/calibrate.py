@@ -119,6 +119,18 @@ def pool_ratio(scalars: Collection[Scalar]) -> float:
     return exp(sum(known) / len(known)) if known else 1.0
 
 
+def mixed_ratio(ratios: Collection[float]) -> float:
+    """What a pool of replicas of different GPUs takes for one second of its price; 1 without replicas.
+
+    The harmonic mean, since replicas that are equally busy do work in inverse proportion to their ratios: so the sum of
+    weights is the time that replicas are busy. Equal ratios give exactly theirs.
+    """
+    least = min(ratios, default=1.0)
+    if least == max(ratios, default=1.0):
+        return least
+    return len(ratios) / sum(1.0 / ratio for ratio in ratios)
+
+
 def newcomer(scalars: Collection[Scalar]) -> Scalar:
     """What to think of a replica that has shown nothing: what the others of its pool have shown."""
     mean = log(pool_ratio(scalars))

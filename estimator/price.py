@@ -178,6 +178,18 @@ def analytic_price(
     )
 
 
+def ratio_of(price: Price, other_price: Price, *, input_tokens: int = 896, output_tokens: int = 256) -> float:
+    """Seconds that a replica with `other_price` takes for what takes one with `price` a second.
+
+    Over a request of the planning mix, each at its own planning batch: the time that it keeps a replica busy.
+    """
+    seconds = [
+        one.prefill_s(input_tokens=input_tokens) + one.decode_s(input_tokens=input_tokens, output_tokens=output_tokens)
+        for one in (price, other_price)
+    ]
+    return seconds[1] / seconds[0]
+
+
 def fitting_batch(
     planning_batch: int,
     *,

@@ -2,7 +2,8 @@
 
 Every worker measures busy time from the ledger, which has all workers' requests. What was computed is only known to
 the worker that relayed it, so these parts come from the reports. The worker that has run longest learns from the sum;
-the others take what it has learned from Redis (decision 0013).
+the others take what it has learned from Redis (decision 0013). What is learned is relative to what a replica's GPU is
+known to take (decision 0016).
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from backlog.records import CalibrationRecord, PoolView, ReplicaName, ScalarRecord, WorkerId
-from estimator.calibrate import Drift, LearnRule, Period, Scalar, checked, drift_of, learn, newcomer, pool_ratio
+from estimator.calibrate import (
+    Drift,
+    LearnRule,
+    Period,
+    Scalar,
+    checked,
+    drift_of,
+    learn,
+    mixed_ratio,
+    newcomer,
+    pool_ratio,
+)
 from estimator.price import Price, Weight
 from gateway.pick import Load
 
@@ -51,6 +63,10 @@ class Metered(Protocol):
     @property
     def name(self) -> str:
         """As in the replica list."""
+
+    @property
+    def gpu_ratio(self) -> float:
+        """Seconds that its GPU takes for one second of the pool's price."""
 
     @property
     def meter(self) -> Meter:
@@ -136,7 +152,7 @@ class Calibration:
             mark = self._mark(replica)
             before = self._marks.get(name)
             marks[name] = mark
-            period = None if before is None else _period(before, mark)
+            period = None if before is None else _period(before, mark, replica.gpu_ratio)
             if period is None:
                 continue
             known = self.scalar_of(name)
@@ -157,7 +173,7 @@ class Calibration:
         return _Mark(busy_s=meter.busy_s, sequence_s=meter.sequence_s, attributed_s=attributed_s)
 
     def scalar_of(self, name: str) -> Scalar:
-        """What is known of a replica; of one that has shown nothing, what is known of the pool."""
+        """What a replica has shown, relative to its GPU; of one that has shown nothing, what the pool has."""
         found = self.scalars.get(name)
         return newcomer(self.scalars.values()) if found is None else found
 
@@ -167,10 +183,13 @@ class Calibration:
         for name in [name for name in self.scalars if name not in replicas][: max(surplus, 0)]:
             del self.scalars[name]
         here = [self.scalars[name] for name in replicas if name in self.scalars]
-        self.ratio = pool_ratio(here or self.scalars.values())
+        shown = pool_ratio(here or self.scalars.values())
+        mixed = mixed_ratio([replica.gpu_ratio for replica in replicas.values()])
+        self.ratio = shown * mixed
         for name, replica in replicas.items():
-            replica.load.ratio = ratio = self.scalar_of(name).ratio
-            replica.load.scale = ratio / self.ratio
+            ratio = self.scalar_of(name).ratio
+            replica.load.ratio = ratio * replica.gpu_ratio
+            replica.load.scale = ratio / shown * (replica.gpu_ratio / mixed)
         found = {name: drift_of(self.scalar_of(name), self.drifts.get(name)) for name in replicas}
         self.drifts = {name: drift for name, drift in found.items() if drift is not None}
 
@@ -222,8 +241,11 @@ def scaled(weight: Weight, ratio: float) -> Weight:
     )
 
 
-def _period(before: _Mark, after: _Mark) -> Period | None:
-    """`None` where a worker came or went between, or was counted anew: what it attributed is not known."""
+def _period(before: _Mark, after: _Mark, gpu_ratio: float) -> Period | None:
+    """In the seconds of the replica's GPU.
+
+    `None` where a worker came or went between, or was counted anew: what it attributed is not known.
+    """
     if before.attributed_s.keys() != after.attributed_s.keys() or after.busy_s < before.busy_s:
         return None
     parts_s = [after.attributed_s[worker] - before.attributed_s[worker] for worker in after.attributed_s]
@@ -231,7 +253,7 @@ def _period(before: _Mark, after: _Mark) -> Period | None:
         return None
     busy_s = after.busy_s - before.busy_s
     sequences = (after.sequence_s - before.sequence_s) / busy_s if busy_s > 0.0 else 0.0
-    return Period(busy_s=busy_s, attributed_s=sum(parts_s), sequences=sequences)
+    return Period(busy_s=busy_s, attributed_s=sum(parts_s) * gpu_ratio, sequences=sequences)
 
 
 def _fingerprint(price: Price) -> str:

@@ -43,8 +43,8 @@ class Fleet:
         self._settings = settings
         self._worker = worker
         self._gpus = gpus = price.gpus
-        self._unusable: set[tuple[str, str]] = set()
-        """Name and url of listed replicas that cannot be used."""
+        self._unusable: set[tuple[str, str, float]] = set()
+        """Listed replicas that cannot be used."""
         self._claimed: dict[str, Claimed] = {}
         """Of all work ever claimed for a replica, what the ledgers contain."""
         for static in settings.static_replicas:
@@ -138,23 +138,30 @@ class Fleet:
 
     def _list(self, records: tuple[ReplicaRecord, ...]) -> None:
         self.starting = tuple(record for record in records if record.state is ReplicaState.STARTING)
+        changed = False
         for record in records:
             known = self.replicas.get(record.name)
             if known is not None and known.url == record.url:
-                known.state = record.state
+                known.state, known.gpu = record.state, record.gpu
+                if known.gpu_ratio != record.ratio > 0.0:
+                    known.gpu_ratio, changed = record.ratio, True
                 continue
+            changed = True
             if known is not None:
                 self.replicas.pop(record.name).close()
-            if (record.name, record.url) not in self._unusable:
+            if _identity(record) not in self._unusable:
                 self._new(record)
         listed = {record.name for record in records}
-        self._unusable &= {(record.name, record.url) for record in records}
+        self._unusable &= {_identity(record) for record in records}
         for name in [name for name in self.replicas if name not in listed]:
             # Its requests in flight keep their connections and settle on the object they hold.
             self.replicas.pop(name).close()
+            changed = True
+        if changed:
+            self.calibration.apply(self.replicas)
 
     def _new(self, record: ReplicaRecord) -> None:
-        """A replica as the scaler describes it. An address that cannot be one is said once and left out."""
+        """A replica as the scaler describes it. An address or ratio that cannot be one is said once and left out."""
         try:
             self.replicas[record.name] = Replica(
                 name=record.name,
@@ -162,10 +169,17 @@ class Fleet:
                 api_key=self._settings.replica_api_key,
                 gpus=self._gpus,
                 state=record.state,
+                gpu=record.gpu,
+                gpu_ratio=record.ratio,
             )
         except ValueError as error:
-            self._unusable.add((record.name, record.url))
+            self._unusable.add(_identity(record))
             _log.warning("replica record is unusable", pool=self._settings.name, cause=str(error))
+
+
+def _identity(record: ReplicaRecord) -> tuple[str, str, float]:
+    """What decides whether a replica can be used."""
+    return record.name, record.url, record.ratio
 
 
 def share_of(lease: Lease) -> ReplicaShare:

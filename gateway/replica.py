@@ -27,6 +27,8 @@ class Replica:
         "_port",
         "_tls",
         "breaker",
+        "gpu",
+        "gpu_ratio",
         "heads",
         "idle",
         "label",
@@ -38,13 +40,29 @@ class Replica:
         "url",
     )  # fmt: skip
 
-    def __init__(self, *, name: str, url: str, api_key: str | None, gpus: int, state: ReplicaState) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        url: str,
+        api_key: str | None,
+        gpus: int,
+        state: ReplicaState,
+        gpu: str | None = None,
+        gpu_ratio: float = 1.0,
+    ) -> None:
+        """Raises ValueError for an address that cannot be one, and for a ratio that is not above 0."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"replica {name}: url {url!r} must be http://host:port or https://host:port")
+        if not gpu_ratio > 0.0:
+            raise ValueError(f"replica {name}: ratio {gpu_ratio} must be above 0")
         self.name = name
         self.url = url
         self.state = state
+        self.gpu = gpu
+        self.gpu_ratio = gpu_ratio
+        """Seconds that its GPU takes for one second of the pool's price."""
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None

@@ -26,8 +26,12 @@ class ReplicaState(msgspec.Struct, frozen=True):
     prefill_s: float
     kv_tokens: int
     remaining_gpu_s: float
+    gpu: str | None
+    """`None` where nobody said."""
+    gpu_ratio: float
+    """Seconds that its GPU takes for one second of the pool's price."""
     calibration: float
-    """Seconds that it takes for one second of its price, as learned."""
+    """Seconds that it takes for one second of its GPU, as learned."""
     calibration_periods: int
     """Well-filled periods that it was learned from."""
     calibration_drift: str | None
@@ -110,6 +114,8 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
                 prefill_s=max(replica.ledger.load.prefill_s, 0.0),
                 kv_tokens=replica.ledger.load.kv_tokens,
                 remaining_gpu_s=max(replica.ledger.load.remaining_gpu_s, 0.0),
+                gpu=replica.gpu,
+                gpu_ratio=replica.gpu_ratio,
                 calibration=scalar.ratio,
                 calibration_periods=scalar.periods,
                 calibration_drift=pool.fleet.calibration.drifts.get(name),

@@ -96,6 +96,8 @@ replicas = st.builds(
     state=st.sampled_from(ReplicaState),
     created_at_s=_number,
     ready_at_s=st.none() | _number,
+    gpu=st.none() | _text,
+    ratio=st.floats(0.01, 100.0),
 )
 steps = st.builds(StepRecord, name=_text, before=_count, after=_count, reason=_text)
 decisions = st.builds(

@@ -79,7 +79,19 @@ def test_a_decision_with_a_number_that_is_not_finite_is_refused(name: str, numbe
 
 
 @NOT_FINITE
-@pytest.mark.parametrize("name", ["created_at_s", "ready_at_s"])
+@pytest.mark.parametrize("name", ["created_at_s", "ready_at_s", "ratio"])
 def test_a_replica_with_a_number_that_is_not_finite_is_refused(name: str, number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         codec.encode_replicas([replace(samples.replica(), **{name: number})])
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0])
+def test_a_replica_that_takes_no_time_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        codec.encode_replicas([replace(samples.replica(), ratio=ratio)])
+
+
+def test_a_replica_of_an_older_publisher_has_the_gpu_of_its_pool() -> None:
+    older = b'[{"name":"r0","url":"http://h:1","state":"ready","created_at_s":1.0}]'
+    (found,) = codec.decode_replicas("key", older)
+    assert (found.gpu, found.ratio) == (None, 1.0)

@@ -19,6 +19,7 @@ from estimator.calibrate import (
     checked,
     drift_of,
     learn,
+    mixed_ratio,
     newcomer,
     pool_ratio,
     teaches,
@@ -103,6 +104,24 @@ def test_a_pool_is_the_geometric_mean_of_those_that_have_shown_something() -> No
     assert pool_ratio([one, other]) == pytest.approx(1.0)
     assert pool_ratio([one, UNKNOWN]) == pytest.approx(2.0)
     assert pool_ratio([]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        pytest.param([], 1.0, id="none"),
+        pytest.param([0.3, 0.3, 0.3], 0.3, id="equal"),
+        pytest.param([1.0, 2.0], 4 / 3, id="two"),
+        pytest.param([1.0, 1.0, 3.0], 9 / 7, id="three"),
+    ],
+)
+def test_a_mixed_pool_takes_what_its_equally_busy_replicas_take(ratios: list[float], expected: float) -> None:
+    assert mixed_ratio(ratios) == pytest.approx(expected, rel=1e-15)
+
+
+@given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=8))
+def test_a_mixed_pool_is_between_its_fastest_and_its_slowest(ratios: list[float]) -> None:
+    assert min(ratios) * (1 - 1e-12) <= mixed_ratio(ratios) <= max(ratios) * (1 + 1e-12)
 
 
 def test_a_newcomer_is_taken_for_one_of_the_others_and_then_speaks_for_itself() -> None:

@@ -10,7 +10,7 @@ from estimator.accelerator import ACCELERATORS, Accelerator
 from estimator.architecture import Architecture
 from estimator.length import OutputLength
 from estimator.models import MODELS
-from estimator.price import Price, WeightSource, analytic_price, price_from_step
+from estimator.price import Price, WeightSource, analytic_price, price_from_step, ratio_of
 from estimator.step import step_model
 from estimator.work import prefill_pairs
 from tests.estimator.shapes import L40S, LLAMA_8B, accelerators, models
@@ -198,3 +198,17 @@ def test_windowed_layers_make_long_contexts_cheaper() -> None:
 def test_a_mix_without_work_is_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=argument):
         analytic_price(LLAMA_8B, L40S, **{argument: 0})
+
+
+def test_an_l40s_takes_longer_than_an_h100_and_each_as_long_as_itself() -> None:
+    l40s, h100 = analytic_price(LLAMA_8B, L40S), analytic_price(LLAMA_8B, ACCELERATORS["H100"])
+    assert ratio_of(h100, l40s) > 1.5
+    assert ratio_of(h100, l40s) * ratio_of(l40s, h100) == pytest.approx(1.0)
+    assert ratio_of(l40s, l40s) == 1.0
+
+
+def test_a_ratio_is_of_prefill_and_decode_together() -> None:
+    l40s, h100 = analytic_price(LLAMA_8B, L40S), analytic_price(LLAMA_8B, ACCELERATORS["H100"])
+    prefill = l40s.prefill_s(input_tokens=896) / h100.prefill_s(input_tokens=896)
+    decode = l40s.decode_s(input_tokens=896, output_tokens=256) / h100.decode_s(input_tokens=896, output_tokens=256)
+    assert min(prefill, decode) < ratio_of(h100, l40s) < max(prefill, decode)

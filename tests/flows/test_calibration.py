@@ -6,7 +6,8 @@ import pytest
 
 from backlog.calibrations import Calibrations
 from backlog.connection import connect_redis
-from backlog.records import CalibrationRecord, PoolName, ReplicaName, ScalarRecord
+from backlog.records import CalibrationRecord, PoolName, ReplicaName, ReplicaRecord, ReplicaState, ScalarRecord
+from backlog.store import Backlog
 from gateway.recalibrate import Recalibrator
 from tests.flows.conftest import StartGateway, chat, until
 from tests.flows.scripted import END, SSE_HEAD, Call, chunk, event, replica
@@ -80,3 +81,26 @@ async def test_a_restarted_gateway_weighs_as_it_had_learned(
             after = float((await gateway.chat()).headers["x-weighbridge-gpu-seconds"])
             assert gateway.pool.replicas["r0"].load.ratio == pytest.approx(1.5, rel=1e-4)
     assert after == pytest.approx(1.5 * before, rel=0.01)
+
+
+async def test_a_replica_with_a_gpu_half_as_fast_is_billed_double(
+    start_gateway: StartGateway, backlog: Backlog
+) -> None:
+    usage = b'{"usage":{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150}}'
+
+    async def answer(call: Call) -> None:
+        call.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(usage) + usage
+        )
+
+    async with replica(answer) as one, start_gateway([]) as gateway:
+        billed_s = []
+        for ratio in (1.0, 2.0):
+            record = ReplicaRecord(
+                name=ReplicaName("r0"), url=one.url, state=ReplicaState.READY, created_at_s=1.0, ratio=ratio
+            )
+            await backlog.publish_replicas(PoolName("p"), [record])
+            await until(lambda ratio=ratio: [load.ratio for load in gateway.pool.fleet.loads.values()] == [ratio])
+            assert (await gateway.chat()).status == 200
+            billed_s.append(sum(gateway.pool.stats.used_s.values()))
+    assert billed_s[1] - billed_s[0] == pytest.approx(2.0 * billed_s[0])

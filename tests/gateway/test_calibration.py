@@ -1,7 +1,6 @@
 """What a worker measures of its replicas, who learns from it, and where what was learned is applied."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -10,34 +9,8 @@ from estimator.calibrate import Drift
 from gateway import pick
 from gateway.calibration import MOST_KEPT, Calibration, Meter, scaled
 from gateway.pick import Load
-from tests.gateway.builders import ME, OTHER, RULE, chat, pool, pool_settings, report, view, weight
-
-PERIOD_S = 10.0
-
-
-@dataclass(eq=False)
-class Metered:
-    name: str = "r0"
-    load: Load = field(default_factory=lambda: Load(name="r0"))
-    meter: Meter = field(default_factory=Meter)
-    running: list[float] = field(default_factory=list)
-
-    def running_s(self) -> Iterator[float]:
-        return iter(self.running)
-
-
-def calibration() -> Calibration:
-    return Calibration(worker=ME, price=pool_settings().price(), planning_batch=48)
-
-
-def period(one: Calibration, replica: Metered, *, ratio: float, in_flight: int = 48, start_s: float) -> float:
-    """Ten busy seconds in which so much is attributed that `ratio` shows."""
-    replica.load.in_flight = in_flight
-    one.tick({replica.name: replica}, start_s)
-    one.tick({replica.name: replica}, start_s + PERIOD_S)
-    replica.meter.settled_s += PERIOD_S / ratio
-    one.learn({replica.name: replica})
-    return start_s + PERIOD_S
+from tests.gateway.builders import ME, OTHER, RULE, chat, pool, report, view, weight
+from tests.gateway.metered import PERIOD_S, Metered, calibration, period
 
 
 def taught(ratio: float, periods: int = 40) -> tuple[Calibration, Metered]:
