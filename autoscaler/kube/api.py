@@ -7,7 +7,7 @@ as the server writes them, because a list of 10,000 pods must stay cheap.
 import asyncio
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -110,8 +110,8 @@ class KubeApi:
     async def list(self, path: str, *, labels: str = "", fields: str = "", trim: Trim | None = None) -> Listing:
         """All objects below `path` that match the selectors, of one moment of the server.
 
-        Starts again, once, if the server forgets that moment between two pages; then raises `Gone`. `trim` is called
-        with each object as it comes.
+        They carry `kind` and `apiVersion`, as those of a watch do. Starts again, once, if the server forgets that
+        moment between two pages; then raises `Gone`. `trim` is called with each object as it comes.
         """
         try:
             return await self._pages(path, labels, fields, trim)
@@ -127,7 +127,7 @@ class KubeApi:
         fields: str = "",
         timeout_s: float = 300.0,
         heard: Callable[[], None] | None = None,
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after `resource_version`, for about `timeout_s`, then it ends: watch again from the last version.
 
         Not retried and not counted by the rate limit. `heard` is called whenever the server has said anything. Raises
@@ -175,7 +175,10 @@ class KubeApi:
         query = {"limit": str(self._limits.page_items), **_selectors(labels, fields)}
         while True:
             page = await self._read(path, query)
+            # The server leaves out what all items share; a watch does not.
+            kind, api_version = str(page.get("kind", "")).removesuffix("List"), page.get("apiVersion", "")
             for item in page.get("items") or ():
+                item["kind"], item["apiVersion"] = kind, api_version
                 if trim is not None:
                     trim(item)
                 items.append(item)
