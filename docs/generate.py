@@ -27,6 +27,7 @@ from backlog.records import (
 )
 from backlog.store import HEARTBEAT_S
 from backlog.ticket import Ticket
+from docs import chart
 from docs.families import families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
@@ -183,13 +184,19 @@ PAGES: Mapping[str, Callable[[], str]] = {
 def differences() -> str:
     """A unified diff from the pages on disk to what they should be; empty when they agree."""
     lines: list[str] = []
-    for name, page in PAGES.items():
-        path = HERE / name
+    for path, text in _contents().items():
         old = path.read_text(encoding="utf-8") if path.exists() else ""
         lines += difflib.unified_diff(
-            old.splitlines(keepends=True), (HEADER + page()).splitlines(keepends=True), f"docs/reference/{name}", "code"
+            old.splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            str(path.relative_to(HERE.parents[1])),
+            "code",
         )
     return "".join(lines)
+
+
+def _contents() -> dict[Path, str]:
+    return {**{HERE / name: HEADER + page() for name, page in PAGES.items()}, **chart.pages()}
 
 
 def main() -> int:
@@ -201,8 +208,8 @@ def main() -> int:
         sys.stdout.write(diff)
         return 1 if diff else 0
     HERE.mkdir(exist_ok=True)
-    for name, page in PAGES.items():
-        (HERE / name).write_text(HEADER + page(), encoding="utf-8")
+    for path, text in _contents().items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
