@@ -139,7 +139,7 @@ def test_mounts_have_volumes_and_volumes_have_sources(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_selectors_find_pods_of_the_release(name: str) -> None:
-    """Of Services, disruption budgets, network policies and monitors: each finds the pods, or Services, that it is for."""
+    """Of Services, disruption budgets, network policies and monitors: each finds what it is for."""
     rendered = render_example(name)
     pods = [item["spec"]["template"]["metadata"]["labels"] for item in rendered.objects if item["kind"] in POD_OWNERS]
     services = [item["metadata"]["labels"] for item in rendered.all("Service")]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from docs import chart
 from tests.chart.render import CHART, RenderError, example, laid_over, render
@@ -28,8 +29,6 @@ def sections(values: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[t
 
 
 def defaults() -> dict[str, Any]:
-    import yaml
-
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     assert isinstance(values, dict)
     return values

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from typer.testing import CliRunner
 
+from simulator.engine import Engine
+from simulator.metrics import EngineCollector
+from simulator.realtime import RealTimeEngine
+from simulator.settings import simulator_settings
 from tests.chart.render import CHART, EXAMPLES, Json, example, laid_over, render, render_example
+from weighbridge.cli import app
 
 CHAT = {"models": ["llama"], "served_model": "org/llama", "gpu": "H100", "tensor_parallel": 2}
 WEIGHTS = {"claim": "models", "path": "llama"}
@@ -79,10 +86,6 @@ def test_sglang_is_started_for_a_gateway_in_front_of_it() -> None:
     "architecture", [pytest.param("llama-3.1-8b", id="name"), pytest.param({"hidden_size": 8}, id="config.json")]
 )
 def test_a_simulated_worker_runs_the_command_of_that_name(architecture: object) -> None:
-    from typer.testing import CliRunner
-
-    from weighbridge.cli import app
-
     simulated = {"start_delay_s": 3, "speed": 2.5, "max_num_seqs": 8, "max_queue": 9}
     pool = {**CHAT, "architecture": architecture, "kv_tokens": 5000, "worker": {"simulated": simulated}}
     worker = worker_of(pool)
@@ -177,7 +180,7 @@ def test_weights_are_compared_with_their_digests_before_they_are_served(tmp_path
 
 @contextmanager
 def model_server(counts: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """A server of metrics that answers with one text after the other, the last one for ever; (port, what it was asked)."""
+    """A server of metrics: answers one text after the other, the last one for ever. Gives port and what was asked."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -189,7 +192,7 @@ def model_server(counts: list[str]) -> Iterator[tuple[int, list[str]]]:
             self.end_headers()
             self.wfile.write(text)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -258,15 +261,17 @@ def test_a_server_that_is_gone_is_not_waited_for() -> None:
     assert asked == []
 
 
-def test_the_simulated_server_speaks_of_itself_as_the_script_expects() -> None:
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    from simulator.metrics import __name__ as module
-
-    source = (CHART / "files" / "drain.py").read_text(encoding="utf-8")
-    assert module == "simulator.metrics"
-    assert generate_latest(CollectorRegistry()) == b""
-    assert "vllm:num_requests_" in source
+async def test_a_simulated_worker_is_understood_too() -> None:
+    settings = simulator_settings(
+        model="m", architecture="llama-3.1-8b", gpu="L40S", tensor_parallel=1, kv_tokens=4096, max_sequences=8,
+        max_waiting=8, host="127.0.0.1", port=0, start_delay_s=0, speed=1, api_key=None,
+    )  # fmt: skip
+    realtime = RealTimeEngine(Engine(settings.engine, settings.steps), speed=1, clock=lambda: 0.0)
+    registry = CollectorRegistry()
+    registry.register(EngineCollector(realtime, "m"))
+    with model_server([generate_latest(registry).decode()]) as (port, asked):
+        drain(port)
+        assert len(asked) == 1
 
 
 def test_keda_scales_by_what_the_autoscaler_says_and_goes_down_at_once() -> None:
@@ -288,4 +293,8 @@ def test_keda_scales_by_what_the_autoscaler_says_and_goes_down_at_once() -> None
 
 def test_keda_can_fall_back() -> None:
     rendered = render(laid_over(example("keda"), {"keda": {"fallbackReplicas": 0}}))
-    assert rendered.all("ScaledObject")[0]["spec"]["fallback"] == {"failureThreshold": 3, "replicas": 0}
+    assert rendered.all("ScaledObject")[0]["spec"]["fallback"] == {
+        "failureThreshold": 12,
+        "replicas": 0,
+        "behavior": "currentReplicasIfHigher",
+    }

@@ -1,7 +1,7 @@
 """Wait until a model server has nothing to do: `drain.py PORT DEADLINE_S`, run by the kubelet before SIGTERM.
 
-Gateways hear within a few seconds that the pod ends and send nothing more. Always exits with 0: the kubelet goes on in any
-case. Standard library only: it runs in the images of vLLM, of SGLang and of Weighbridge.
+Gateways hear within a few seconds that the pod ends and send nothing more. Always exits with 0: the kubelet goes on in
+any case. Standard library only: it runs in the images of vLLM, of SGLang and of Weighbridge.
 """
 
 import http.client
