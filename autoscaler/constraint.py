@@ -4,6 +4,8 @@ A constraint gets the replicas wanted so far (`before`) and returns what it leav
 that the scaler was last told to run; "down" and "up" are relative to it.
 """
 
+import math
+
 from autoscaler.law import StepName
 from autoscaler.observation import Fleet, Known, Observation, Override, Unknown, Work
 from autoscaler.schedule import scheduled
@@ -62,7 +64,11 @@ def doubt(observation: Observation, data_s: float, settings: AutoscalerSettings)
             return "some worker's report is stale"
         case _, Unknown(cause=cause):
             return f"offered load unknown: {cause}"
-    return f"{data_s:.0f} s of data, {settings.down_after_s:.0f} needed" if data_s < settings.down_after_s else None
+    return (
+        f"{math.floor(data_s)} s of data, {settings.down_after_s:.0f} needed"
+        if data_s < settings.down_after_s
+        else None
+    )
 
 
 def apply_warmup(before: int, present: int, doubt: str | None, data_s: float) -> StepRecord:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from autoscaler import constraint
 from autoscaler.calibrator import Calibration
+from autoscaler.inputs import inputs_of
 from autoscaler.law import StepName, recommend
 from autoscaler.observation import Fleet, Known, Observation, Unknown, Work
 from autoscaler.settings import AutoscalerSettings
@@ -207,4 +208,5 @@ def record_from_decision(
         offered_load=load.value if isinstance(load, Known) else None,
         backlog_gpu_s=None if work is None else work.waiting_gpu_s,
         cold_start_s=settings.cold_start_s if cold_start_s is None else cold_start_s,
+        inputs=inputs_of(observation),
     )

@@ -21,6 +21,7 @@ from autoscaler.follow import as_seen
 from autoscaler.law import StepName
 from autoscaler.observation import Observation, observe, observe_outage
 from autoscaler.offered import History, advance
+from autoscaler.recorder import Recorder
 from autoscaler.scaler import Scaler, ScalingFailed
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.stats import PoolStats
@@ -45,10 +46,12 @@ async def run_autoscaler(
     calibrator: Calibrator | None = None,
     leads: Callable[[], bool] = alone,
     stats: PoolStats | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Scale one pool until `stop_event`, then stop all that the scaler started.
 
     `leads` tells whether this process may write now; it is asked right before each write. `stats` is kept up to date.
+    `recorder` gets every decision, a follower's too.
     Raises ValueError when `scaler` and `settings` disagree about being advisory.
     """
     loop = Autoscaler(
@@ -59,6 +62,7 @@ async def run_autoscaler(
         calibrator=calibrator or SloCalibrator(settings),
         leads=leads,
         stats=stats or PoolStats(pool=settings.pool),
+        recorder=recorder,
     )
     await loop.run(stop_event)
 
@@ -76,6 +80,7 @@ class Autoscaler:
         calibrator: Calibrator,
         leads: Callable[[], bool],
         stats: PoolStats,
+        recorder: Recorder | None = None,
     ) -> None:
         if settings.advisory != scaler.advisory:
             raise ValueError(f"pool {settings.pool}: advisory={settings.advisory} needs a scaler of the same mode")
@@ -86,6 +91,7 @@ class Autoscaler:
         self._calibrator = calibrator
         self._leads = leads
         self._stats = stats
+        self._recorder = recorder
         self._history = History()
         self._state = DecisionState()
         self._started_at_s = clock()
@@ -138,7 +144,8 @@ class Autoscaler:
     def _is_due(self, view: PoolView | None, now_s: float) -> bool:
         if self._decided_at_s is None or not 0 <= now_s - self._decided_at_s < self._settings.polling_s:
             return True
-        if view is None or self._scaler.fleet().desired > 0:
+        fleet = self._scaler.fleet()
+        if view is None or fleet.desired > 0 or fleet.paused is not None:
             return False
         return any(seen.report.waiting > 0 and seen.age_s <= self._settings.stale_after_s for seen in view.reports)
 
@@ -165,6 +172,8 @@ class Autoscaler:
         applied = leading and await self._carry_out("apply", self._scaler.apply(decision.desired, view))
         if applied:
             self._state, self._present = after, decision.desired
+        if self._recorder is not None:
+            self._recorder.write(before, decision, observation, calibration, applied=applied, now_s=now_s)
         record = self._record(decision, observation, now_s)
         self._stats.note_decision(decision, record, observation)
         if applied and decision.desired != present:

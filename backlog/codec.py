@@ -52,7 +52,7 @@ def encode_replicas(replicas: Sequence[ReplicaRecord]) -> bytes:
 def encode_decision(decision: DecisionRecord) -> bytes:
     """Raises ValueError for a number that is not finite."""
     measured = (decision.offered_load, decision.backlog_gpu_s, decision.cold_start_s)
-    _require_finite("decision", decision.at_s, *measured)
+    _require_finite("decision", decision.at_s, *measured, *(read.age_s for read in decision.inputs))
     return _encoder.encode(decision)
 
 

@@ -100,6 +100,19 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputRecord:
+    """One input of a scaling decision: what was read, or why it is not known."""
+
+    name: str
+    value: str | None
+    """In words. `None` is unknown, which is not zero."""
+    age_s: float | None
+    """Of what was read; of an unknown value, since it was last known. `None` where no age is kept."""
+    cause: str = ""
+    """Why it is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
     """What the autoscaler decided, with the steps that led there. `headline` is the reason of the binding step.
 
@@ -121,6 +134,8 @@ class DecisionRecord:
     """Arriving GPU-seconds per second, divided by the GPUs of a replica: erlangs."""
     backlog_gpu_s: float | None
     cold_start_s: float | None
+    inputs: tuple[InputRecord, ...] = ()
+    """What it rests on. Empty in records of versions that did not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from backlog import keys, scripts
 from backlog.account import Usage
 from backlog.records import (
     DecisionRecord,
+    InputRecord,
     Lease,
     PoolName,
     ReplicaRecord,
@@ -148,7 +149,17 @@ def redis_keys() -> str:
         f"heartbeat limit is {HEARTBEAT_S:g} s, `QUEUE_TTL_S` {keys.QUEUE_TTL_S:g} s.\n\n",
         _table(("key", "content"), rows),
     ]
-    for record in (WorkerReport, ReplicaShare, ReplicaRecord, DecisionRecord, StepRecord, Ticket, Lease, Usage):
+    for record in (
+        WorkerReport,
+        ReplicaShare,
+        ReplicaRecord,
+        DecisionRecord,
+        StepRecord,
+        InputRecord,
+        Ticket,
+        Lease,
+        Usage,
+    ):
         fields = [(f"`{field.name}`", f"`{field.kind}`", field.text) for field in documented_fields(record)]
         parts.append(f"\n## `{record.__name__}`\n\n{_doc(record)}\n\n" + _table(("field", "type", "meaning"), fields))
     listed = [(f"`{path.name}`", _first_comment(path)) for path in sorted(Path(scripts.__file__).parent.glob("*.lua"))]

@@ -158,15 +158,30 @@ def gateway(
     raise typer.Exit(status)
 
 
-@app.command()
+autoscaler_app = typer.Typer(invoke_without_command=True)
+"""Its subcommands are in `weighbridge.autoscaler_command`."""
+app.add_typer(autoscaler_app, name="autoscaler")
+
+
+@autoscaler_app.callback()
 def autoscaler(
-    config: ConfigFile,
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file (YAML), required.")
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(file_okay=False, help="For the output of replicas; default: discarded.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for a recording of decisions, for `simulate`.")
+    ] = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Run the autoscaler: one loop per pool."""
+    """Run the autoscaler: one loop per pool. Or ask what it decided, and why, with one of the commands."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        _fail("--config FILE is required")
     from weighbridge.wiring import redis_prefix, scaled_pools
 
     loaded = _load(config)
@@ -182,6 +197,7 @@ def autoscaler(
         redis_url=resolved.redis.url.get_secret_value(),
         redis_prefix=redis_prefix(resolved),
         run_directory=run_dir,
+        record_directory=record,
     )
     raise typer.Exit(status)
 
@@ -331,6 +347,10 @@ def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:
 def main() -> None:
     """Entry point of the console script."""
     # The options of these commands live beside their code; a child process must not pay for loading it.
+    if sys.argv[1:2] == ["autoscaler"]:
+        from weighbridge import autoscaler_command
+
+        autoscaler_command.register(autoscaler_app)
     if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
         from weighbridge import catalog_command, plot_command, usage_command, weigh_command
         from weighbridge.calibrate import command as calibrate_command

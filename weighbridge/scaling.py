@@ -12,6 +12,7 @@ import structlog
 from autoscaler.advisory import AdvisoryScaler
 from autoscaler.loop import run_autoscaler
 from autoscaler.process import ProcessScaler
+from autoscaler.recorder import Recorder
 from autoscaler.scaler import Scaler
 from backlog.store import connect
 from weighbridge.wiring import ScaledPool
@@ -19,13 +20,30 @@ from weighbridge.wiring import ScaledPool
 _log = structlog.get_logger("autoscaler")
 
 
-def run(pools: Sequence[ScaledPool], *, redis_url: str, redis_prefix: str, run_directory: Path | None) -> int:
+def run(
+    pools: Sequence[ScaledPool],
+    *,
+    redis_url: str,
+    redis_prefix: str,
+    run_directory: Path | None,
+    record_directory: Path | None = None,
+) -> int:
     """Scale `pools` until a signal, then stop the replicas that were started. Returns the exit status.
 
     `run_directory`: where replicas' output goes, a file each; `None` discards it.
+    `record_directory`: where decisions are recorded, a file per pool.
     """
     clock = time.time  # noqa: TID251 (the composition root)
-    asyncio.run(_run(pools, clock, redis_url=redis_url, redis_prefix=redis_prefix, run_directory=run_directory))
+    asyncio.run(
+        _run(
+            pools,
+            clock,
+            redis_url=redis_url,
+            redis_prefix=redis_prefix,
+            run_directory=run_directory,
+            record_directory=record_directory,
+        )
+    )
     return 0
 
 
@@ -51,6 +69,7 @@ async def _run(
     redis_url: str,
     redis_prefix: str,
     run_directory: Path | None,
+    record_directory: Path | None,
 ) -> None:
     stop_event = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -62,8 +81,9 @@ async def _run(
         async with asyncio.TaskGroup() as group:
             for pool in pools:
                 scaler = scaler_of(pool, clock, run_directory)
+                recorder = None if record_directory is None else Recorder(record_directory, pool.settings)
                 group.create_task(
-                    run_autoscaler(pool.settings, backlog, clock, stop_event, scaler=scaler),
+                    run_autoscaler(pool.settings, backlog, clock, stop_event, scaler=scaler, recorder=recorder),
                     name=f"autoscaler of {pool.settings.pool}",
                 )
     finally:
