@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from structlog.testing import capture_logs
 
 from autoscaler.advisory import AdvisoryScaler
 from autoscaler.loop import run_autoscaler
+from autoscaler.observation import Fleet
 from autoscaler.process import ProcessScaler
+from autoscaler.recorder import Recorder
+from autoscaler.recording import decode_recording
+from autoscaler.rerun import rerun
 from autoscaler.scaler import Scaler
 from autoscaler.settings import AutoscalerSettings
 from backlog.embedded import EmbeddedRedis
@@ -202,6 +207,45 @@ async def test_advisory_publishes_decisions_and_no_replicas(backlog: Backlog) ->
     assert (worker.decision.mode, worker.decision.ready) == ("advisory", 2)
     assert worker.view is not None
     assert worker.view.replicas is None
+
+
+class Paused(AdvisoryScaler):
+    """At zero, and somebody paused it."""
+
+    def fleet(self) -> Fleet:
+        return replace(super().fleet(), paused="upgrade")
+
+
+async def test_work_that_waits_in_a_paused_pool_at_zero_does_not_make_the_loop_decide_all_the_time(
+    backlog: Backlog,
+) -> None:
+    worker = Worker(backlog)
+    scaling = eager(advisory=True, min_replicas=0, average_s=600.0, polling_s=300.0)
+    async with autoscaling(scaling, backlog, Paused(replicas=0)):
+        await worker.sees(lambda seen: seen.decision is not None)
+        worker.report = report(waiting=1, waiting_gpu_s=0.5, arrived=1)
+        looks = 0
+
+        def looked(seen: Worker) -> bool:
+            nonlocal looks
+            looks += 1
+            return looks > 10
+
+        await worker.sees(looked)
+    assert [decision.headline for decision in await backlog.decisions(POOL)] == ["paused: upgrade"]
+
+
+async def test_what_the_loop_decides_is_recorded_and_decides_the_same_again(backlog: Backlog, tmp_path: Path) -> None:
+    worker, scaling = Worker(backlog), eager(advisory=True)
+    recorder = Recorder(tmp_path, scaling)
+    async with autoscaling(scaling, backlog, AdvisoryScaler(replicas=2), recorder=recorder):
+        await worker.sees(lambda seen: seen.decision is not None)
+        worker.report = report(waiting=9, waiting_prefill_s=60.6)
+        await worker.sees(lambda seen: seen.decision is not None and seen.decision.desired == 3)
+    (part,) = decode_recording((tmp_path / "chat.jsonl").read_bytes()).parts
+    published = await backlog.decisions(POOL)
+    assert [tick.headline for tick in part.ticks] == [decision.headline for decision in reversed(published)]
+    assert all(again.same for again in rerun(part, scaling))
 
 
 async def test_a_failing_step_is_logged_and_the_loop_goes_on(backlog: Backlog) -> None:
