@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.chart.render import EXAMPLES, Rendered, example, laid_over, render, render_example
+from tests.redis_servers import start_redis
+from weighbridge import config_replicas
 from weighbridge.config import load
 from weighbridge.config_models import Config
-from weighbridge.config_replicas import KubernetesSection
 
 VARIABLE = re.compile(r"os\.environ/(\w+)")
 FILES = {"gateway": "gateway.yaml", "autoscaler": "control.yaml", "dashboard": "control.yaml"}
@@ -44,9 +46,11 @@ def known(document: dict[str, Any]) -> dict[str, Any]:
         del document["controller"]
     for pool in document["pools"].values():
         target = pool["replicas"].get("kubernetes")
-        if target is not None and "owner" not in KubernetesSection.model_fields:
+        if target is not None and hasattr(config_replicas, "KubernetesSection"):
             one = target[0] if isinstance(target, list) else target
-            pool["replicas"]["kubernetes"] = {k: one[k] for k in one if k in KubernetesSection.model_fields}
+            fields = config_replicas.KubernetesSection.model_fields
+            if "owner" not in fields:
+                pool["replicas"]["kubernetes"] = {key: one[key] for key in one if key in fields}
     return document
 
 
@@ -125,6 +129,13 @@ def test_a_pool_with_two_types_of_gpu_names_both_with_what_they_cost() -> None:
     assert (existing["kind"], existing["namespace"], existing["name"]) == ("LeaderWorkerSet", "models", "deepseek")
 
 
+def test_a_resource_of_another_kind_is_named_in_full() -> None:
+    resource = {"group": "ray.example", "version": "v1", "plural": "servers", "kind": "Server"}
+    pool = {"models": ["m"], "gpu": "L4", "existing": {"name": "mine", "resource": resource}}
+    target = config(render({"pools": {"p": pool}}))["pools"]["p"]["replicas"]["kubernetes"]
+    assert target == {"namespace": "serving", "resource": resource, "name": "mine", "port": 8000, "min": 1, "max": 1}
+
+
 def test_what_keda_owns_says_so_and_the_autoscaler_answers_keda() -> None:
     rendered = render_example("keda")
     assert config(rendered, "control.yaml")["pools"]["chat"]["replicas"]["kubernetes"]["owner"] == "keda"
@@ -176,3 +187,19 @@ def test_an_existing_redis_is_used_instead_of_a_bundled_one() -> None:
     rendered = render_example("external-redis")
     assert environment(rendered, "gateway") == {"WEIGHBRIDGE_REDIS_URL": "weighbridge-redis/url"}
     assert [item for item in rendered.objects if item["metadata"]["name"] == "wb-redis"] == []
+
+
+def test_the_configuration_of_the_bundled_redis_is_one_that_a_server_reads(tmp_path: Path) -> None:
+    text = render_example("one-gpu-node").one("ConfigMap", "redis")["data"]["valkey.conf"]
+    lines = [line for line in text.splitlines() if line.partition(" ")[0] not in ("dir", "port", "protected-mode")]
+    wanted = {
+        "maxmemory": str(128 * 1024**2),
+        "maxmemory-policy": "noeviction",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+    }
+    with start_redis(tmp_path, *lines, password="secret") as server:
+        client = Redis.from_url(server.url, decode_responses=True)
+        found = {name: client.config_get(name)[name] for name in wanted}
+        client.close()
+    assert found == wanted

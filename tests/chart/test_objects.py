@@ -19,6 +19,7 @@ from tests.chart.render import (
     example,
     laid_over,
     lint,
+    notes,
     render,
     render_example,
 )
@@ -233,3 +234,15 @@ def test_the_image_is_pinned_by_digest_where_one_is_given() -> None:
     rendered = render(laid_over(example("simulated"), {"image": {"repository": "r.example/wb", "digest": digest}}))
     images = {container["image"] for _, container in rendered.containers()}
     assert images == {f"r.example/wb@{digest}", "docker.io/valkey/valkey:8.1"}
+
+
+def test_helm_prints_the_next_three_commands() -> None:
+    text = notes(example("one-gpu-node"))
+    commands = [line.strip() for line in text.splitlines() if line.startswith("   ") and line.strip()]
+    assert commands[0] == ("kubectl --namespace serving rollout status deployment/wb-gateway deployment/wb-autoscaler")
+    assert commands[1] == "kubectl --namespace serving port-forward service/wb-gateway 4000:80"
+    assert commands[2].startswith('curl http://127.0.0.1:4000/v1/chat/completions -H "authorization: Bearer $KEY"')
+    body = commands[3].removeprefix("-d ").strip("'")
+    assert json.loads(body)["model"] == "llama"
+    assert "There are no tenants" not in text
+    assert "There are no tenants" in notes(example("simulated"))

@@ -38,7 +38,7 @@ def scaled(
     resource: str, name: str, *, group: str = "apps", verbs: frozenset[str] = frozenset({"get", "patch"})
 ) -> set[Rule]:
     return {
-        (group, resource, frozenset({name}), frozenset({"get"})),
+        (group, resource, frozenset({name}), frozenset({"list", "watch"})),
         (group, f"{resource}/scale", frozenset({name}), verbs),
     }
 
@@ -60,29 +60,30 @@ def test_each_namespace_gets_a_role_for_what_is_scaled_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "group", "resource"),
+    ("existing", "group", "resource"),
     [
-        pytest.param("Deployment", "apps", "deployments", id="deployment"),
-        pytest.param("StatefulSet", "apps", "statefulsets", id="stateful set"),
-        pytest.param("LeaderWorkerSet", "leaderworkerset.x-k8s.io", "leaderworkersets", id="leader worker set"),
+        pytest.param({}, "apps", "deployments", id="deployment"),
+        pytest.param({"kind": "StatefulSet"}, "apps", "statefulsets", id="stateful set"),
         pytest.param(
-            {"group": "ray.example", "version": "v1", "plural": "servers"},
+            {"kind": "LeaderWorkerSet"}, "leaderworkerset.x-k8s.io", "leaderworkersets", id="leader worker set"
+        ),
+        pytest.param(
+            {"resource": {"group": "ray.example", "version": "v1", "plural": "servers", "kind": "Server"}},
             "ray.example",
             "servers",
             id="anything with scale",
         ),
     ],
 )
-def test_existing_objects_of_any_kind_can_be_scaled(kind: object, group: str, resource: str) -> None:
-    pool = {"models": ["m"], "gpu": "L4", "existing": {"kind": kind, "name": "mine"}}
+def test_existing_objects_of_any_kind_can_be_scaled(existing: dict[str, Any], group: str, resource: str) -> None:
+    pool = {"models": ["m"], "gpu": "L4", "existing": {"name": "mine", **existing}}
     found = rules(render({"pools": {"p": pool}}).one("Role", "autoscaler"))
     assert found == scaled(resource, "mine", group=group) | OBSERVING | ELECTION
 
 
 def test_what_keda_owns_is_read_and_never_scaled() -> None:
     found = rules(render_example("keda").one("Role", "autoscaler"))
-    read_only = scaled("deployments", "wb-worker-chat", verbs=frozenset({"get"}))
-    assert found == read_only | OBSERVING | ELECTION | {("keda.sh", "scaledobjects", frozenset(), frozenset({"list"}))}
+    assert found == scaled("deployments", "wb-worker-chat", verbs=frozenset({"get"})) | OBSERVING | ELECTION
 
 
 def test_without_anything_to_scale_it_may_only_lead() -> None:

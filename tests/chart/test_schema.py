@@ -132,6 +132,11 @@ def test_a_typo_in_a_map_is_refused(changes: dict[str, Any]) -> None:
             "has one target",
             id="KEDA and two targets",
         ),
+        pytest.param(
+            {"pools": {"p": {"gpu": "L4", "existing": {"name": "n", "kind": "StatefulSet", "resource": {}}}}},
+            "existing",
+            id="kind and resource",
+        ),
         pytest.param({"tenants": {"t": {"keys": ["sk-plain"]}}}, "keys", id="plain key"),
         pytest.param(
             {"monitoring": {"podMonitor": {"enabled": True}}}, "networkPolicy.prometheus", id="blind pod monitor"

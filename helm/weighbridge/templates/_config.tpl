@@ -19,7 +19,7 @@ servers are in it: only the gateway needs those.
     {{- $entries := list -}}
     {{- range $t := $targets -}}
       {{- if eq $t.pool $pool -}}
-        {{- $entry := pick $t "namespace" "kind" "name" "port" "min" "max" "gpu" "cost_per_gpu_hour" -}}
+        {{- $entry := pick $t "namespace" "kind" "resource" "name" "port" "min" "max" "gpu" "cost_per_gpu_hour" -}}
         {{- if eq $t.owner "keda" }}{{ $_ := set $entry "owner" "keda" }}{{ end -}}
         {{- $entries = append $entries $entry -}}
       {{- end -}}

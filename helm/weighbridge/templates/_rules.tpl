@@ -6,16 +6,15 @@ What the autoscaler may do in one namespace: list root, namespace. Every rule is
 {{- $root := index . 0 -}}
 {{- $namespace := index . 1 -}}
 {{- $pods := false -}}
-{{- $keda := false -}}
 {{- range $t := (include "weighbridge.targets" $root | fromJson).targets -}}
 {{- if eq $t.namespace $namespace -}}
 {{- $pods = true -}}
-{{- if eq $t.owner "keda" }}{{ $keda = true }}{{ end -}}
-{{- $r := include "weighbridge.resource" $t.kind | fromJson }}
+{{- $r := include "weighbridge.resource" $t | fromJson }}
 - apiGroups: [{{ $r.group | quote }}]
   resources: [{{ $r.plural }}]
   resourceNames: [{{ $t.name }}]
-  verbs: [get]
+  # Limited to the name by `fieldSelector=metadata.name=…`.
+  verbs: [list, watch]
 - apiGroups: [{{ $r.group | quote }}]
   resources: [{{ $r.plural }}/scale]
   resourceNames: [{{ $t.name }}]
@@ -34,11 +33,6 @@ What the autoscaler may do in one namespace: list root, namespace. Every rule is
 # Whether somebody else scales the same object.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [list]
-{{- end }}
-{{- if $keda }}
-- apiGroups: [keda.sh]
-  resources: [scaledobjects]
   verbs: [list]
 {{- end }}
 {{- if eq $namespace $root.Release.Namespace }}
@@ -61,11 +55,11 @@ What the autoscaler may do in one namespace: list root, namespace. Every rule is
 {{- end }}
 {{- end -}}
 
-{{/* A target's kind: a name, or {group, version, plural} */}}
+{{/* The resource of a target of weighbridge.targets, as JSON: group, version, plural, kind */}}
 {{- define "weighbridge.resource" -}}
-{{- if kindIs "map" . }}{{ toJson . -}}
-{{- else if eq . "LeaderWorkerSet" }}{"group": "leaderworkerset.x-k8s.io", "version": "v1", "plural": "leaderworkersets"}
-{{- else }}{"group": "apps", "version": "v1", "plural": "{{ lower . }}s"}
+{{- if .resource }}{{ toJson .resource -}}
+{{- else if eq .kind "LeaderWorkerSet" }}{"group": "leaderworkerset.x-k8s.io", "version": "v1", "plural": "leaderworkersets", "kind": "LeaderWorkerSet"}
+{{- else }}{"group": "apps", "version": "v1", "plural": "{{ lower .kind }}s", "kind": "{{ .kind }}"}
 {{- end -}}
 {{- end -}}
 

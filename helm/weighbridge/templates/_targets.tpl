@@ -1,5 +1,5 @@
 {{/*
-Every object that a pool is scaled by, as JSON: {"targets": [{pool, target, name, namespace, kind, port, min, max, owner, gpu?,
+Every object that a pool is scaled by, as JSON: {"targets": [{pool, target, name, namespace, kind or resource, port, min, max, owner, gpu?,
 cost_per_gpu_hour?, worker?}]}. `target` is "" where a pool has one; `worker` is there where the chart makes the object.
 */}}
 {{- define "weighbridge.targets" -}}
@@ -21,8 +21,7 @@ cost_per_gpu_hour?, worker?}]}. `target` is "" where a pool has one; `worker` is
     {{- end -}}
     {{- if $t.existing -}}
       {{- $e := $t.existing -}}
-      {{- $_ := mergeOverwrite $one (dict "kind" ($e.kind | default "Deployment") "name" $e.name "namespace" ($e.namespace | default $root.Release.Namespace) "port" (int ($e.port | default 8000))) -}}
-      {{- if and (kindIs "map" $one.kind) (eq $owner "keda") }}{{ fail (printf "pools.%s: KEDA needs a Deployment, StatefulSet or LeaderWorkerSet here; write the ScaledObject of another kind yourself" $pool) }}{{ end -}}
+      {{- $_ := mergeOverwrite $one (ternary (dict "resource" $e.resource) (dict "kind" ($e.kind | default "Deployment")) (hasKey $e "resource")) (dict "name" $e.name "namespace" ($e.namespace | default $root.Release.Namespace) "port" (int ($e.port | default 8000))) -}}
     {{- else -}}
       {{- $suffix := ternary (printf "worker-%s-%s" $pool $target) (printf "worker-%s" $pool) (ne $target "") -}}
       {{- $worker := include "weighbridge.worker" (list $root $pool $p $t) | fromJson -}}
