@@ -16,6 +16,7 @@ from dataclasses import replace
 import structlog
 
 from autoscaler.calibrator import Calibrator, SloCalibrator
+from autoscaler.constraint import known_work
 from autoscaler.decide import Decision, DecisionState, decide, record_from_decision
 from autoscaler.follow import as_seen
 from autoscaler.law import StepName
@@ -97,6 +98,8 @@ class Autoscaler:
         self._started_at_s = clock()
         self._decided_at_s: float | None = None
         self._present: int | None = None
+        self._kept_at_zero = False
+        """The last decision left waiting work without a replica, on purpose: the next look need not ask again."""
         self._led = False
         self._outage_cause: str | None = None
         self._publish_failed = False
@@ -144,8 +147,7 @@ class Autoscaler:
     def _is_due(self, view: PoolView | None, now_s: float) -> bool:
         if self._decided_at_s is None or not 0 <= now_s - self._decided_at_s < self._settings.polling_s:
             return True
-        fleet = self._scaler.fleet()
-        if view is None or fleet.desired > 0 or fleet.paused is not None:
+        if view is None or self._kept_at_zero or self._scaler.fleet().desired > 0:
             return False
         return any(seen.report.waiting > 0 and seen.age_s <= self._settings.stale_after_s for seen in view.reports)
 
@@ -155,6 +157,8 @@ class Autoscaler:
         calibration = self._calibrator.calibrate(observation, now_s)
         before = self._state
         decision, after = decide(observation, before, self._settings, calibration=calibration, now_s=now_s)
+        work = known_work(observation)
+        self._kept_at_zero = decision.desired == 0 and work is not None and work.waiting > 0
         previous, present = self._present, observation.fleet.desired
         self._present = present
         leading = self._leads()

@@ -89,10 +89,12 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Decide again on recorded observations, with the same or other settings, and print what differs."""
-    from weighbridge.autoscaler_rerun import BadInput, rerun_file
+    from weighbridge.autoscaler_rerun import BadInput, begins_like_a_recording, rerun_file
     from weighbridge.autoscaler_rerun_report import print_rerun, rerun_json
 
     try:
+        if not begins_like_a_recording(file):
+            _fail(f"{file}: is no recording of `weighbridge autoscaler --record`")
         reran = rerun_file(file, config=config, pool=pool, changes=changes or ())
     except BadInput as error:
         _fail(str(error))

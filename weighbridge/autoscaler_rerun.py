@@ -49,9 +49,12 @@ class RerunFile:
 
 
 def begins_like_a_recording(path: Path) -> bool:
-    """Whether `path` is a recording, rather than a trace. Raises OSError."""
-    with path.open("rb") as file:
-        return is_recording(file.read(FIRST_BYTES))
+    """Whether `path` is a recording, rather than a trace. Raises BadInput for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return is_recording(file.read(FIRST_BYTES))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from None
 
 
 def rerun_file(path: Path, *, config: Path | None, pool: str | None, changes: Sequence[str]) -> RerunFile:

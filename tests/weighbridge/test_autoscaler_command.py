@@ -290,8 +290,13 @@ def test_a_bad_option_of_simulate_ends_with_2(recording: Path, words: tuple[str,
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file or directory"), ("a,b\n", "line 1: is no JSON"), ("{}\n", "line 1: is not the header")],
-    ids=["missing", "a trace", "another document"],
+    [
+        (None, "No such file or directory"),
+        ("", "is no recording of `weighbridge autoscaler --record`"),
+        ("a,b\n", "is no recording of `weighbridge autoscaler --record`"),
+        ('{"format": "weighbridge-autoscaler-recording", "version": 2}\n', "line 1: has version 2; this program reads"),
+    ],
+    ids=["missing", "empty", "a trace", "another version"],
 )
 def test_a_file_that_is_no_recording_ends_with_2(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "x.jsonl"
