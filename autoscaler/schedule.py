@@ -3,15 +3,16 @@
 Of several that are active the highest floor and the lowest ceiling count, and a floor wins over a ceiling.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from autoscaler.cron import Cron, CronError, last_start, parse_cron
+from autoscaler.cron import CronError, last_start, parse_cron
 
 MAX_DURATION_S = 7 * 24 * 3600.0
-parsed = lru_cache(maxsize=256)(parse_cron)
+_parsed = lru_cache(maxsize=256)(parse_cron)
 
 
 class ScheduleError(ValueError):
@@ -34,7 +35,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         try:
-            parsed(self.cron)
+            _parsed(self.cron)
         except CronError as error:
             raise ScheduleError(f"cron: {error}") from None
         zone_of(self.timezone)
@@ -48,13 +49,10 @@ class Schedule:
         if self.min_replicas is not None and self.max_replicas is not None and self.min_replicas > self.max_replicas:
             raise ScheduleError(f"max: must be at least min ({self.min_replicas})")
 
-    @property
-    def starts(self) -> Cron:
-        return parsed(self.cron)
-
     def is_active(self, now_s: float) -> bool:
         """Whether a start lies less than `duration_s` back."""
-        return last_start(self.starts, zone_of(self.timezone), now_s, self.duration_s) is not None
+        start_s = _last_start(self.cron, self.timezone, self.duration_s, math.floor(now_s / 60))
+        return start_s is not None and now_s - start_s < self.duration_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +62,12 @@ class Scheduled:
     floor: int | None
     ceiling: int | None
     reason: str
+
+
+@lru_cache(maxsize=1024)
+def _last_start(cron: str, timezone: str, within_s: float, minute: int) -> float | None:
+    """The last start up to a whole minute since the epoch: starts are on whole minutes, so it holds until the next."""
+    return last_start(_parsed(cron), zone_of(timezone), minute * 60.0, within_s)
 
 
 def zone_of(name: str) -> ZoneInfo:

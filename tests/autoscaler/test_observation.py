@@ -12,7 +12,7 @@ def see(*views: PoolView, **changes: object) -> Observation:
     scaling = settings(**changes)
     history = History()
     for one in views:
-        history = advance(history, one, keep_s=scaling.miss_window_s, now_s=one.read_at_s)
+        history = advance(history, one, keep_s=scaling.history_s, now_s=one.read_at_s)
     return observe(views[-1], history, fleet(1), scaling, known_age_s=7.0, now_s=views[-1].read_at_s)
 
 
@@ -81,3 +81,31 @@ def test_an_outage_makes_everything_unknown() -> None:
     seen = observe_outage("Redis is away", History(), fleet(3), known_age_s=30.0)
     assert seen.work == seen.offered_load == seen.misses == Unknown(cause="Redis is away", age_s=30.0)
     assert seen.fleet.desired == 3
+
+
+def ramp(until_s: int, every_s: int = 5) -> list[PoolView]:
+    """Views of a worker at which one erlang more arrives for each minute that has passed."""
+    views, total = [], 0.0
+    for at_s in range(0, until_s + 1, every_s):
+        views.append(view(report(arrived_gpu_s=total), at_s=START_S + at_s))
+        total += at_s / 60 * every_s
+    return views
+
+
+def test_the_earlier_load_is_that_of_the_trends_span_ago_with_its_age() -> None:
+    seen = see(*ramp(600), trend_horizon_s=60.0)
+    assert seen.offered_load.value == pytest.approx(9.5, abs=0.1)
+    assert seen.earlier_load.value == pytest.approx(4.5, abs=0.1)
+    assert seen.earlier_load.age_s == 300.0
+
+
+def test_the_earlier_load_after_a_gap_has_the_age_that_it_has() -> None:
+    later = [view(report(arrived_gpu_s=9000.0), at_s=START_S + at_s) for at_s in range(650, 930, 5)]
+    assert see(*ramp(600), *later, trend_horizon_s=60.0).earlier_load.age_s == 325.0
+    long_after = view(report(arrived_gpu_s=9000.0), at_s=START_S + 1200)
+    assert isinstance(see(*ramp(600), long_after, trend_horizon_s=60.0).earlier_load, Unknown)
+
+
+def test_the_earlier_load_is_unknown_without_enough_data_or_a_trend() -> None:
+    assert see(*ramp(320), trend_horizon_s=60.0).earlier_load == Unknown(cause="too little data for a trend", age_s=0.0)
+    assert see(*ramp(600)).earlier_load == Unknown(cause="no trend is asked for", age_s=0.0)

@@ -115,3 +115,40 @@ def test_the_total_is_the_work_that_was_shown_whatever_vanishes_and_returns(
     growth = history.growth(1e9, START_S + len(events))
     assert growth is not None
     assert growth.totals.arrived_gpu_s == pytest.approx(sum(shown.values()))
+
+
+def test_growth_up_to_an_instant_in_the_past_does_not_know_what_came_later() -> None:
+    views = [(at_s, (report(arrived_gpu_s=float(total)),)) for at_s, total in ((0, 0), (20, 20), (40, 60), (60, 120))]
+    history = follow(*views)
+    assert [rate(history, 20, at_s) for at_s in (20, 40, 59, 60)] == [1.0, 2.0, 2.0, 3.0]
+    assert history.growth(20, START_S + 19) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 40), st.floats(0, 9)), min_size=1, max_size=20),
+    st.floats(0, 200),
+    st.floats(0, 200),
+)
+def test_growth_covers_its_window_where_there_are_samples(
+    steps: list[tuple[float, float]], window_s: float, back_s: float
+) -> None:
+    at_s, total = 0.0, 0.0
+    history = advance(History(), view(report(), at_s=START_S), keep_s=1e9, now_s=START_S)
+    samples = [(START_S, 0.0)]
+    for pause_s, arrived in steps:
+        at_s, total = at_s + pause_s, total + arrived
+        seen = view(report(arrived_gpu_s=total), at_s=START_S + at_s)
+        history = advance(history, seen, keep_s=1e9, now_s=START_S + at_s)
+        samples.append((START_S + at_s, total))
+    now_s = START_S + at_s - back_s
+    growth = history.growth(window_s, now_s)
+    before = [sample for sample in samples if sample[0] <= now_s]
+    if len(before) < 2:
+        assert growth is None
+        return
+    older = [sample for sample in before[:-1] if sample[0] <= now_s - window_s]
+    start = older[-1] if older else before[0]
+    assert growth is not None
+    assert growth.span_s == before[-1][0] - start[0]
+    assert growth.totals.arrived_gpu_s == pytest.approx(before[-1][1] - start[1])
+    assert growth.end_at_s == before[-1][0]
