@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 TRAINABLE := $(VENV)/.trainable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check fix bench
+.PHONY: help demo up test test-cluster check fix bench
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 21
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Weighbridge needs Python 3.11 or newer; PYTHON=$(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -32,6 +32,10 @@ up: $(STAMP) ## Gateway, autoscaler, Redis and simulated replicas on this machin
 
 test: $(TRAINABLE) ## Run the test suite
 	$(BIN)/python -m pytest
+
+test-cluster: $(TRAINABLE) ## Run the Kubernetes tests on the cluster that KUBECONFIG names
+	@test -n "$(KUBECONFIG)" || { echo "KUBECONFIG must name the cluster to test on: docs/how-to/test-on-a-cluster.md"; exit 1; }
+	WEIGHBRIDGE_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/autoscaler/kube
 
 check: $(TRAINABLE) ## Format, lint, types, import contracts, file sizes
 	$(BIN)/ruff format --check .
