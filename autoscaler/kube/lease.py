@@ -15,7 +15,6 @@ A human who deletes the lease, or writes another holder into it, takes it from a
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-
 _SHORTEST_S = 0.01
 
 

@@ -1,4 +1,4 @@
-"""Contenders for one lease on virtual time: clocks that drift and jump, processes that pause, messages that get lost."""
+"""Contenders for one lease on virtual time: clocks that drift and jump, processes that pause, lost messages."""
 
 import heapq
 from collections.abc import Callable, Iterator
@@ -72,9 +72,7 @@ class World:
         return node
 
     def leaders(self) -> list[Node]:
-        return [
-            node for node in self.nodes if node.alive and node.contender.leads(node.clock.at(self.now_s))
-        ]
+        return [node for node in self.nodes if node.alive and node.contender.leads(node.clock.at(self.now_s))]
 
     def step(self) -> None:
         """Let the next thing happen."""
