@@ -76,7 +76,7 @@ def test_a_container_has_the_variables_that_its_configuration_names_and_no_other
 ) -> None:
     rendered = render_example(name)
     named = set(VARIABLE.findall(text_of(rendered, FILES[component])))
-    assert set(environment(rendered, component)) - {"WEIGHBRIDGE_REDIS_PASSWORD"} == named
+    assert set(environment(rendered, component)) - {"WEIGHBRIDGE_LOG_LEVEL", "WEIGHBRIDGE_REDIS_PASSWORD"} == named
 
 
 def test_keys_of_tenants_and_model_servers_come_from_secrets_and_reach_only_the_gateway() -> None:
@@ -87,7 +87,8 @@ def test_keys_of_tenants_and_model_servers_come_from_secrets_and_reach_only_the_
     assert keys == {"search": ["weighbridge-keys/search"], "batch": ["weighbridge-keys/batch"]}
     [variable] = VARIABLE.findall(config(rendered)["pools"]["chat"]["api_key"])
     assert gateway[variable] == "worker-key/key"
-    assert set(environment(rendered, "autoscaler")) == {"WEIGHBRIDGE_REDIS_PASSWORD", "WEIGHBRIDGE_REDIS_URL"}
+    redis = {"WEIGHBRIDGE_REDIS_PASSWORD", "WEIGHBRIDGE_REDIS_URL"}
+    assert set(environment(rendered, "autoscaler")) == {"WEIGHBRIDGE_LOG_LEVEL", *redis}
     control = config(rendered, "control.yaml")
     assert "tenants" not in control
     assert "api_key" not in control["pools"]["chat"]
@@ -185,7 +186,8 @@ def test_a_password_that_is_given_is_used() -> None:
 
 def test_an_existing_redis_is_used_instead_of_a_bundled_one() -> None:
     rendered = render_example("external-redis")
-    assert environment(rendered, "gateway") == {"WEIGHBRIDGE_REDIS_URL": "weighbridge-redis/url"}
+    env = {"WEIGHBRIDGE_LOG_LEVEL": "info", "WEIGHBRIDGE_REDIS_URL": "weighbridge-redis/url"}
+    assert environment(rendered, "gateway") == env
     assert [item for item in rendered.objects if item["metadata"]["name"] == "wb-redis"] == []
 
 
