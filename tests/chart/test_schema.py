@@ -137,6 +137,11 @@ def test_a_typo_in_a_map_is_refused(changes: dict[str, Any]) -> None:
             "existing",
             id="kind and resource",
         ),
+        pytest.param(
+            {"pools": {"p": laid_over(SIMULATED, {"worker": {"checksums": [{"file": "f", "sha256": "0" * 64}]}})}},
+            "checksums are those of files in worker.weights",
+            id="digests of nothing",
+        ),
         pytest.param({"tenants": {"t": {"keys": ["sk-plain"]}}}, "keys", id="plain key"),
         pytest.param(
             {"monitoring": {"podMonitor": {"enabled": True}}}, "networkPolicy.prometheus", id="blind pod monitor"

@@ -20,6 +20,7 @@ from simulator.realtime import RealTimeEngine
 from simulator.settings import simulator_settings
 from tests.chart.render import CHART, EXAMPLES, Json, example, laid_over, render, render_example
 from weighbridge.cli import app
+from weighbridge.config_models import PoolSection
 
 CHAT = {"models": ["llama"], "served_model": "org/llama", "gpu": "H100", "tensor_parallel": 2}
 WEIGHTS = {"claim": "models", "path": "llama"}
@@ -75,11 +76,24 @@ def test_sglang_is_started_for_a_gateway_in_front_of_it() -> None:
         "--enable-priority-scheduling",
         "--enable-cache-report",
         "--enable-metrics",
+        "--chunked-prefill-size=2048",
         "--api-key=$(SGLANG_API_KEY)",
     ]
     assert worker["resources"]["limits"]["amd.com/gpu"] == 2
     secret = {"secretKeyRef": {"name": "s", "key": "k"}}
     assert {"name": "SGLANG_API_KEY", "valueFrom": secret} in worker["env"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "option"),
+    [
+        pytest.param("vllm", "--max-num-batched-tokens", id="vLLM"),
+        pytest.param("sglang", "--chunked-prefill-size", id="SGLang"),
+    ],
+)
+def test_engines_prefill_in_chunks_as_large_as_the_prices_assume(engine: str, option: str) -> None:
+    assumed = PoolSection.model_fields["prefill_chunk_tokens"].default
+    assert f"{option}={assumed}" in worker_of({**CHAT, "engine": engine, "worker": {"weights": WEIGHTS}})["args"]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ args:
   - --enable-prefix-caching
   # Cached tokens in `usage`: the gateway bills and learns from them.
   - --enable-prompt-tokens-details
-  {{- with .p.prefill_chunk_tokens }}
-  - --max-num-batched-tokens={{ int . }}
-  {{- end }}
+  # As the prices assume; vLLM's own default is another one on large GPUs.
+  - --max-num-batched-tokens={{ .p.prefill_chunk_tokens | default 2048 | int }}
 {{- end -}}
 
 {{- define "weighbridge.command.sglang" -}}
@@ -36,9 +35,8 @@ args:
   # Cached tokens in `usage`. The prefix cache itself is on unless it is switched off.
   - --enable-cache-report
   - --enable-metrics
-  {{- with .p.prefill_chunk_tokens }}
-  - --chunked-prefill-size={{ int . }}
-  {{- end }}
+  # As the prices assume.
+  - --chunked-prefill-size={{ .p.prefill_chunk_tokens | default 2048 | int }}
   {{- if .p.apiKeySecret }}
   - --api-key=$(SGLANG_API_KEY)
   {{- end }}

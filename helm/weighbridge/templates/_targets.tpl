@@ -44,6 +44,7 @@ cost_per_gpu_hour?, worker?}]}. `target` is "" where a pool has one; `worker` is
 {{- $simulated := hasKey $given "simulated" -}}
 {{- $drain := dig "drain_deadline_s" (dig "drain_deadline_s" 120 $root.Values.autoscaler_defaults) ($p.autoscaler | default dict) -}}
 {{- $defaults := dict "startSeconds" 1800 "drainSeconds" $drain "shmSize" "2Gi" "cacheSize" "20Gi" "gpuResource" "nvidia.com/gpu" "extraArgs" list "env" list "nodeSelector" dict "tolerations" list "affinity" dict "podAnnotations" dict "checksums" list "runtimeClassName" "" "priorityClassName" "" -}}
+{{- if and $given.checksums (not $given.weights) }}{{ fail (printf "pools.%s.worker.checksums are those of files in worker.weights, which is not set" $pool) }}{{ end -}}
 {{- if $simulated -}}
   {{- $_ := set $defaults "image" (include "weighbridge.image" $root) -}}
   {{- $_ := set $defaults "resources" (dict "requests" (dict "cpu" "500m" "memory" "256Mi") "limits" (dict "memory" "512Mi")) -}}
