@@ -1,57 +1,16 @@
 """The configuration that the chart writes is one that Weighbridge reads, and holds no secret."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from tests.chart.render import EXAMPLES, Rendered, example, laid_over, render, render_example
+from tests.chart.configuration import FILES, VARIABLE, config, environment, known, text_of
+from tests.chart.render import EXAMPLES, example, laid_over, render, render_example
 from tests.redis_servers import start_redis
-from weighbridge import config_replicas
 from weighbridge.config import load
-from weighbridge.config_models import Config
-
-VARIABLE = re.compile(r"os\.environ/(\w+)")
-FILES = {"gateway": "gateway.yaml", "autoscaler": "control.yaml", "dashboard": "control.yaml"}
-
-
-def text_of(rendered: Rendered, file: str) -> str:
-    text = rendered.one("ConfigMap", "config")["data"][file]
-    assert isinstance(text, str)
-    return text
-
-
-def config(rendered: Rendered, file: str = "gateway.yaml") -> dict[str, Any]:
-    document = json.loads(text_of(rendered, file))
-    assert isinstance(document, dict)
-    return document
-
-
-def environment(rendered: Rendered, component: str) -> dict[str, str]:
-    """What the kubelet would set, with `NAME/KEY` for what comes from a Secret."""
-    found: dict[str, str] = {}
-    for entry in rendered.one("Deployment", component)["spec"]["template"]["spec"]["containers"][0]["env"]:
-        secret = entry.get("valueFrom", {}).get("secretKeyRef")
-        value = f"{secret['name']}/{secret['key']}" if secret else entry["value"]
-        found[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]].replace("/", "-"), value)
-    return found
-
-
-def known(document: dict[str, Any]) -> dict[str, Any]:
-    """Without what this release's configuration has no keys for."""
-    if "controller" not in Config.model_fields:
-        del document["controller"]
-    for pool in document["pools"].values():
-        target = pool["replicas"].get("kubernetes")
-        if target is not None and hasattr(config_replicas, "KubernetesSection"):
-            one = target[0] if isinstance(target, list) else target
-            fields = config_replicas.KubernetesSection.model_fields
-            if "owner" not in fields:
-                pool["replicas"]["kubernetes"] = {key: one[key] for key in one if key in fields}
-    return document
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
