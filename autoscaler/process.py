@@ -17,11 +17,13 @@ from autoscaler import drain
 from autoscaler.crash import Crashes, after_crash
 from autoscaler.observation import Fleet
 from autoscaler.replica import LocalReplica, free_port
+from autoscaler.work_left import work_left
 from backlog import child
 from backlog.records import PoolName, PoolView, ReplicaName, ReplicaRecord, ReplicaState
 
 KEPT_LOGS = 20
 KEPT_COLD_STARTS = 5
+NO_WORK = (0.0, 0)
 _log = structlog.get_logger("autoscaler")
 
 
@@ -151,9 +153,10 @@ class ProcessScaler:
         if surplus == 0 or view is None:
             return
         newest_first = self._in(ReplicaState.READY)[::-1]
-        for replica in sorted(newest_first, key=lambda replica: remaining_work(view, replica.record.name))[:surplus]:
+        left = work_left(view)
+        for replica in sorted(newest_first, key=lambda replica: left.get(replica.record.name, NO_WORK))[:surplus]:
             replica.mark_draining(drain.begin(view, now_s))
-            gpu_s, in_flight = remaining_work(view, replica.record.name)
+            gpu_s, in_flight = left.get(replica.record.name, NO_WORK)
             _log.info(
                 "replica draining",
                 pool=self._pool,
@@ -230,13 +233,6 @@ class ProcessScaler:
 
     def _in(self, state: ReplicaState) -> list[LocalReplica]:
         return [replica for replica in self._replicas if replica.record.state is state]
-
-
-def remaining_work(view: PoolView, name: ReplicaName) -> tuple[float, int]:
-    """GPU-seconds and requests in flight on a replica, over all workers: the less, the better to drain."""
-    running = (seen.report.running.get(name) for seen in view.reports)
-    shares = [share for share in running if share is not None]
-    return sum(share.remaining_gpu_s for share in shares), sum(share.in_flight for share in shares)
 
 
 def _drain_began_at_s(replica: LocalReplica) -> float:

@@ -127,6 +127,18 @@ def at(document: object, path: Path) -> tuple[Path, object]:
     return path, value
 
 
+def as_written(document: object, path: Path) -> Path:
+    """The path without the index 0 of a list of which the document has the only item, as a mapping."""
+    written: Path = ()
+    value = document
+    for part in path:
+        if part == 0 and isinstance(value, dict) and part not in value:
+            continue
+        written = (*written, part)
+        _, value = at(value, (part,))
+    return written
+
+
 def problems_from(error: ValidationError, root: type[BaseModel], document: object) -> list[Problem]:
     """Pydantic's errors in our words. `document` is as written, before the environment was read."""
     details = [dict(detail) for detail in error.errors(include_url=False)]
@@ -136,13 +148,14 @@ def problems_from(error: ValidationError, root: type[BaseModel], document: objec
 
 
 def _problem(detail: dict[str, Any], root: type[BaseModel], document: object) -> Problem:
-    location: Path = tuple(part for part in detail["loc"] if part != "[key]")
+    full: Path = tuple(part for part in detail["loc"] if part != "[key]")
+    location = as_written(document, full)
     kind: str = detail["type"]
     if kind == "missing":
         return Problem(path=dotted(location), value=None, rule="is required")
     path, value = at(document, location)
     if kind == "extra_forbidden":
-        known = _fields(root, location[:-1])
+        known = _fields(root, full[:-1])
         close = suggestion(str(location[-1]), known)
         hidden = close is not None and SECRET_KEY.search(close) and not isinstance(value, Missing)
         rule = f"unknown key; {did_you_mean(str(location[-1]), known)}"

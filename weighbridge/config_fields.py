@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 from backlog.connection_url import parse_redis_url
+from estimator.accelerator import ACCELERATORS, accelerator_names, find_accelerator
+from weighbridge.config_errors import did_you_mean
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 DIGEST = re.compile(r"^sha256:[0-9a-fA-F]{64}$")
@@ -71,6 +73,14 @@ def replica_url(value: str) -> str:
 def without_version(url: str) -> str:
     """The URL without a trailing `/` or `/v1`: endpoint paths are appended to it."""
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def gpu_name(value: str) -> str:
+    """A GPU by the name that it is registered under. Raises ValueError for one that is not known."""
+    accelerator = find_accelerator(value)
+    if accelerator is None:
+        raise ValueError(f"unknown GPU; {did_you_mean(value, ACCELERATORS, accelerator_names())}")
+    return accelerator.name
 
 
 def _redis_url(value: SecretStr) -> SecretStr:

@@ -11,7 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 from backlog.order import Order
 from backlog.records import BANDS
 from backlog.ticket import DEFAULT_PRIORITY
-from estimator.accelerator import ACCELERATORS, accelerator_names, find_accelerator
+from estimator.accelerator import find_accelerator
 from estimator.architecture import Architecture
 from estimator.engine import Engine
 from estimator.huggingface import architecture_from_config
@@ -38,6 +38,7 @@ from weighbridge.config_fields import (
     Secret,
     Section,
     Whole,
+    gpu_name,
 )
 from weighbridge.config_replicas import ReplicasSection
 
@@ -79,13 +80,6 @@ def _architecture(value: Any) -> Any:
     return value
 
 
-def _gpu(value: str) -> str:
-    accelerator = find_accelerator(value)
-    if accelerator is None:
-        raise ValueError(f"unknown GPU; {did_you_mean(value, ACCELERATORS, accelerator_names())}")
-    return accelerator.name
-
-
 def _calibration(value: Any) -> Any:
     if value is not None:
         if not isinstance(value, dict):
@@ -111,7 +105,7 @@ class PoolSection(Section):
     """The name that the replicas know. Default: the first of `models`."""
     architecture: Annotated[str | dict[str, Any], BeforeValidator(_architecture)]
     """A built-in name, the path of a HuggingFace `config.json`, or its content. Default: from `served_model`."""
-    gpu: Annotated[str, AfterValidator(_gpu)]
+    gpu: Annotated[str, AfterValidator(gpu_name)]
     tensor_parallel: Annotated[Count, Field(le=MOST_GPUS)] = 1
     """GPUs per replica. Divides the model's attention heads."""
     engine: Engine = Engine.VLLM
@@ -194,6 +188,17 @@ class PoolSection(Section):
                 f"{known['gpu']}; raise tensor_parallel, or set kv_tokens"
             )
         return capacity
+
+    @field_validator("replicas")
+    @classmethod
+    def _fits_everywhere(cls, value: ReplicasSection, info: ValidationInfo) -> ReplicasSection:
+        if {"architecture", "tensor_parallel"} <= set(info.data):
+            architecture = architecture_of(info.data["architecture"], "config")
+            for target in value.kubernetes or ():
+                gpu = find_accelerator(target.gpu or "")
+                if gpu is not None and kv_capacity_tokens(architecture, gpu, info.data["tensor_parallel"]) < 1:
+                    raise ValueError(f"{target.label}: the weights leave no room for KV cache on {gpu.name}")
+        return value
 
 
 Priority = Annotated[Whole, Field(ge=0, lt=BANDS)]

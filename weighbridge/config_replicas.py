@@ -1,7 +1,7 @@
 """`pools.*.replicas`: where a pool's replicas come from. Exactly one of `static`, `processes`, `kubernetes`."""
 
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -10,14 +10,13 @@ from pydantic_core.core_schema import ValidationInfo
 from weighbridge.config_fields import (
     Count,
     CountOrZero,
-    Name,
-    Port,
     ReplicaUrl,
     Seconds,
     SecondsOrZero,
     Secret,
     Section,
 )
+from weighbridge.config_kubernetes import KubernetesTargets, at_least_min
 
 
 class StaticReplicaSection(Section):
@@ -44,12 +43,6 @@ class SimulatedSection(Section):
     """Requests that may wait inside a replica; the next is answered 503."""
     speed: Seconds = 1.0
     """How many times faster than the GPU it pretends to be."""
-
-
-def _bounds(low: int, high: int) -> int:
-    if high < low:
-        raise ValueError(f"must be at least min ({low})")
-    return high
 
 
 def _words(value: Any) -> Any:
@@ -84,7 +77,7 @@ class ProcessesSection(Section):
     @field_validator("max")
     @classmethod
     def _at_least_min(cls, value: int, info: ValidationInfo) -> int:
-        return _bounds(info.data.get("min", 0), value)
+        return at_least_min(info.data.get("min", 0), value)
 
     @field_validator("simulated")
     @classmethod
@@ -92,22 +85,6 @@ class ProcessesSection(Section):
         if info.data.get("command") is not None:
             raise ValueError("applies to the simulated model server; remove it or remove command")
         return value
-
-
-class KubernetesSection(Section):
-    """Replicas that a Kubernetes object owns. Validated here; this release does not scale them."""
-
-    namespace: Name = "default"
-    kind: Literal["Deployment", "StatefulSet", "LeaderWorkerSet"] = "Deployment"
-    name: Name
-    port: Port = 8000
-    min: CountOrZero = 1
-    max: Annotated[Count, Field(validate_default=True)] = 1
-
-    @field_validator("max")
-    @classmethod
-    def _at_least_min(cls, value: int, info: ValidationInfo) -> int:
-        return _bounds(info.data.get("min", 0), value)
 
 
 def _entry(value: Any) -> Any:
@@ -125,7 +102,7 @@ class ReplicasSection(Section):
         | None
     ) = None
     processes: ProcessesSection | None = None
-    kubernetes: KubernetesSection | None = None
+    kubernetes: KubernetesTargets | None = None
 
     @field_validator("static")
     @classmethod

@@ -91,6 +91,5 @@ def _replicas(pool: PoolSection) -> Iterable[str]:
         kind = "processes" if replicas.processes.command else "simulated processes"
         return [f"{kind} {replicas.processes.min}..{replicas.processes.max}"]
     if replicas.kubernetes is not None:
-        target = replicas.kubernetes
-        return [f"{target.kind} {target.namespace}/{target.name} {target.min}..{target.max}"]
+        return [f"{target.label} {target.min}..{target.max}" for target in replicas.kubernetes]
     return [replica.url for replica in replicas.static or ()]

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from autoscaler.kube.target import Target, Writes
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import PoolName
 from estimator.accelerator import Accelerator, find_accelerator
@@ -17,6 +18,7 @@ from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplic
 from weighbridge.calibrate.file import check_calibration
 from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_models import Config, PoolSection, architecture_of
+from weighbridge.targets import bounds_of, ratio_on, targets_of, writes_of
 
 ADVISED_REPLICAS = 1000
 """Advice for a static pool is bounded by this only: its size is the operator's to change."""
@@ -32,6 +34,12 @@ class ScaledPool:
     health_path: str
     start_deadline_s: float
     static_urls: tuple[str, ...]
+    targets: tuple[Target, ...] = ()
+    """Objects of a cluster that hold the replicas."""
+    writes: Writes = Writes.NOTHING
+    """What may be changed in the cluster."""
+    ratio_of: Callable[[str], float | None] = field(default=lambda _gpu: None)
+    """Seconds that a GPU takes for one second of the pool's price."""
 
 
 def unscalable(config: Config) -> tuple[str, ...]:
@@ -117,35 +125,47 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
 
 def scaled_pools(config: Config) -> tuple[ScaledPool, ...]:
     """The pools as the autoscaler sees them."""
-    return tuple(
-        ScaledPool(
-            settings=autoscaler_settings(name, pool, config.autoscaler),
-            command=None if pool.replicas.processes is None else replica_command(pool),
-            health_path=pool.replicas.processes.health_path if pool.replicas.processes else "/health",
-            start_deadline_s=pool.replicas.processes.start_deadline_s if pool.replicas.processes else 0.0,
-            static_urls=tuple(replica.url for replica in pool.replicas.static or ()),
-        )
-        for name, pool in config.pools.items()
+    return tuple(_scaled_pool(name, pool, config.autoscaler) for name, pool in config.pools.items())
+
+
+def _scaled_pool(name: str, pool: PoolSection, defaults: AutoscalerSection) -> ScaledPool:
+    processes = pool.replicas.processes
+    advised = merged(defaults, pool.autoscaler).get("advisory", False)
+    ratio = ratio_on(pool_settings(name, pool, defaults))
+    return ScaledPool(
+        settings=autoscaler_settings(name, pool, defaults),
+        command=None if processes is None else replica_command(pool),
+        health_path="/health" if processes is None else processes.health_path,
+        start_deadline_s=0.0 if processes is None else processes.start_deadline_s,
+        static_urls=tuple(replica.url for replica in pool.replicas.static or ()),
+        targets=targets_of(pool, ratio),
+        writes=writes_of(pool, advisory=advised),
+        ratio_of=ratio,
     )
 
 
 def autoscaler_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> AutoscalerSettings:
     """One pool's scaling settings: its own values, then the global ones, then the law's defaults.
 
-    Raises `autoscaler.settings.SettingsError` for values that contradict each other.
+    Replicas in Kubernetes are counted in those of the pool's own GPU. Raises `autoscaler.settings.SettingsError` for
+    values that contradict each other.
     """
-    bounds = pool.replicas.processes or pool.replicas.kubernetes
-    static = len(pool.replicas.static or ())
+    static, processes = len(pool.replicas.static or ()), pool.replicas.processes
     values = merged(defaults, pool.autoscaler)
     schedules = pool.autoscaler.schedules if pool.autoscaler.schedules is not None else defaults.schedules
     if schedules is not None:
         values["schedules"] = tuple(section.schedule for section in schedules)
-    if bounds is None:
+    low, high = (1, ADVISED_REPLICAS) if processes is None else (processes.min, processes.max)
+    if pool.replicas.kubernetes is not None:
+        low, high = bounds_of(targets_of(pool, ratio_on(pool_settings(name, pool, defaults))))
+        if writes_of(pool, advisory=False) is not Writes.ALL:
+            values = {**values, "advisory": True}
+    elif processes is None:
         values = {"fallback_replicas": static, **values, "advisory": True}
     return AutoscalerSettings(
         pool=PoolName(name),
-        min_replicas=bounds.min if bounds else 1,
-        max_replicas=bounds.max if bounds else ADVISED_REPLICAS,
+        min_replicas=low,
+        max_replicas=high,
         gpus_per_replica=pool.tensor_parallel,
         kv_capacity_tokens=kv_tokens(pool),
         **values,

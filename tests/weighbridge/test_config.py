@@ -346,6 +346,27 @@ BAD_POOLS = {
         pool(replicas="{kubernetes: {name: llama, kind: Pod}}"),
         "pools.chat.replicas.kubernetes.kind = 'Pod': must be one of 'Deployment', 'StatefulSet' or 'LeaderWorkerSet'",
     ),
+    "unknown Kubernetes kind in a list": (
+        pool(replicas="{kubernetes: [{name: llama}, {name: other, kind: Pod}]}"),
+        "pools.chat.replicas.kubernetes[1].kind = 'Pod': must be one of 'Deployment', 'StatefulSet' or "
+        "'LeaderWorkerSet'",
+    ),
+    "mistyped key of a Kubernetes object": (
+        pool(replicas="{kubernetes: {name: llama, prot: 8000}}"),
+        "pools.chat.replicas.kubernetes.prot = 8000: unknown key; did you mean 'port'?",
+    ),
+    "Kubernetes object without a name": (
+        pool(replicas="{kubernetes: {port: 8000}}"),
+        "pools.chat.replicas.kubernetes.name: is required",
+    ),
+    "Kubernetes object twice": (
+        pool(replicas="{kubernetes: [{name: llama}, {name: llama}]}"),
+        "pools.chat.replicas.kubernetes = a list: Deployment default/llama is listed twice",
+    ),
+    "two Kubernetes objects under KEDA": (
+        pool(replicas="{kubernetes: [{name: llama, owner: keda}, {name: other}]}"),
+        "pools.chat.replicas.kubernetes = a list: owner keda takes one object: KEDA scales each object by itself",
+    ),
     "scaling settings that contradict each other": (
         pool(autoscaler="{stale_after_s: 100, fallback_after_s: 50}"),
         "pools.chat.autoscaler: must hold together with the global section and the defaults: "

@@ -1,0 +1,60 @@
+"""Which pods a controller takes when `replicas` falls. Pure.
+
+A ReplicaSet sorts its pods (kubernetes/pkg/controller, `ActivePodsWithRanks`) by: no node before a node; pending
+before running; not ready before ready; lower `pod-deletion-cost` first; more replicas of the same set on the node
+first; ready for a shorter time first; more restarts first; newer first. A StatefulSet and a LeaderWorkerSet take the
+highest ordinals.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from autoscaler.kube.pod import Pod
+
+
+def removal_order(pods: Iterable[Pod], *, by_ordinal: bool) -> list[Pod]:
+    """Pods that are not on their way out, the first to go first."""
+    live = [pod for pod in pods if not pod.terminating]
+    if by_ordinal:
+        return sorted(live, key=lambda pod: -pod.ordinal)
+    neighbours = Counter(pod.node for pod in live if pod.node is not None)
+    return sorted(
+        live,
+        key=lambda pod: (
+            pod.node is not None,
+            pod.running,
+            pod.ready,
+            pod.deletion_cost,
+            -neighbours[pod.node] if pod.node is not None else 0,
+            -(pod.ready_at_s or 0.0),
+            -pod.restarts,
+            -pod.created_at_s,
+        ),
+    )
+
+
+def removable(pods: Sequence[Pod], allowed: Container[str], surplus: int, *, missing: int, by_ordinal: bool) -> int:
+    """By how much `replicas` may fall now so that only allowed pods go.
+
+    `allowed`: uids of the pods that may go. `missing`: replicas for which there is no pod yet; they cost nothing.
+    """
+    free = min(surplus, max(0, missing))
+    for count, pod in enumerate(removal_order(pods, by_ordinal=by_ordinal)[: surplus - free]):
+        if pod.uid not in allowed:
+            return free + count
+    return surplus
+
+
+def to_drain(pods: Iterable[Pod], wanted: int, work: Mapping[str, tuple[float, int]], *, by_ordinal: bool) -> list[Pod]:
+    """The ready pods that must be drained so that `wanted` are left: those that are not ready go without it.
+
+    Least remaining work first, then the one that was ready last. `work`: GPU-seconds and requests in flight by pod
+    name. With `by_ordinal` there is no choice: the highest numbers.
+    """
+    live = [pod for pod in pods if not pod.terminating]
+    if by_ordinal:
+        going = removal_order(live, by_ordinal=True)[: max(0, len(live) - wanted)]
+        return [pod for pod in going if pod.ready]
+    ready = [pod for pod in live if pod.ready]
+    ready.sort(key=lambda pod: (*work.get(pod.name, (0.0, 0)), -(pod.ready_at_s or 0.0)))
+    return ready[: max(0, len(ready) - wanted)]
