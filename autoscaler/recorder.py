@@ -55,10 +55,11 @@ class Recorder:
         if not self._begun:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _drop_cut_line(self._path)
-        lines = tick if self._begun else encode_header(self._settings, before) + tick
-        if self._path.exists() and self._path.stat().st_size + len(lines) > self._max_bytes:
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size + len(tick) > self._max_bytes:
             self._path.replace(self._full)
-            lines = encode_header(self._settings, before) + tick
+            size = 0
+        lines = tick if self._begun and size > 0 else encode_header(self._settings, before) + tick
         with self._path.open("ab") as file:
             file.write(lines)
         self._begun = True

@@ -4,12 +4,14 @@ A default of `None` means the default of `autoscaler.settings`, which has the re
 """
 
 from typing import Annotated
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from autoscaler.cron import parse_cron
-from autoscaler.schedule import MAX_DURATION_S, Schedule, zone_of
+from autoscaler.schedule import MAX_DURATION_S, Schedule, ScheduleError, zone_of
+from weighbridge.config_errors import suggestion
 from weighbridge.config_fields import Count, CountOrZero, Number, Ratio, Seconds, SecondsOrZero, Section
 
 
@@ -19,7 +21,13 @@ def _cron(value: str) -> str:
 
 
 def _timezone(value: str) -> str:
-    zone_of(value)
+    try:
+        zone_of(value)
+    except ScheduleError:
+        known = available_timezones()
+        close = suggestion(value, known)
+        meant = f"; did you mean {close!r}?" if close else ""
+        raise ValueError(f"is not in the time zone database{meant}") from None
     return value
 
 

@@ -71,6 +71,14 @@ def test_a_new_file_begins_with_the_state_that_its_first_decision_began_with(tmp
     assert part.state.last_known_at_s == part.ticks[0].now_s - 1
 
 
+def test_a_file_that_somebody_took_away_is_begun_anew(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, SCALING)
+    record(recorder, 2)
+    (tmp_path / "chat.jsonl").unlink()
+    record(recorder, 2, first=5)
+    assert present(read(tmp_path / "chat.jsonl")) == [[5, 6]]
+
+
 def test_a_folder_that_cannot_be_written_to_is_said_once_and_tried_again(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

@@ -44,8 +44,8 @@ def test_a_pools_list_replaces_the_global_one_also_by_nothing() -> None:
     [
         ("{cron: 0 25 * * *, duration_s: 60, min: 2}", "cron = '0 25 * * *': hour 25: 25 is not in 0-23"),
         (
-            "{cron: 0 8 * * *, timezone: Europe/Paradise, duration_s: 60, min: 2}",
-            "timezone = 'Europe/Paradise': timezone: 'Europe/Paradise' is not in the time zone database",
+            "{cron: 0 8 * * *, timezone: Europe/Berln, duration_s: 60, min: 2}",
+            "timezone = 'Europe/Berln': is not in the time zone database; did you mean 'Europe/Berlin'?",
         ),
         ("{cron: 0 8 * * *, duration_s: 59, min: 2}", "duration_s = 59: must be at least 60"),
         ("{cron: 0 8 * * *, duration_s: 60}", "max: min or max is required"),
