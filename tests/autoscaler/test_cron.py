@@ -55,6 +55,7 @@ def test_the_last_start_before_an_instant(text: str, now: str, start: str | None
         ("30 2 * * *", ("2026-03-28 12:00", "2026-03-30 12:00"), ["03-29 03:30 CEST", "03-30 02:30 CEST"]),
         ("0 8 * * *", ("2026-03-28 12:00", "2026-03-30 12:00"), ["03-29 08:00 CEST", "03-30 08:00 CEST"]),
         ("30 * * * *", ("2026-03-29 01:00", "2026-03-29 04:00"), ["03-29 01:30 CET", "03-29 03:30 CEST"]),
+        ("30 */2 * * *", ("2026-03-29 01:00", "2026-03-29 05:00"), ["03-29 04:30 CEST"]),
         ("30 2 * * *", ("2026-10-24 12:00", "2026-10-26 12:00"), ["10-25 02:30 CEST", "10-26 02:30 CET"]),
         ("0 8 * * *", ("2026-10-24 12:00", "2026-10-26 12:00"), ["10-25 08:00 CET", "10-26 08:00 CET"]),
         (
@@ -63,7 +64,15 @@ def test_the_last_start_before_an_instant(text: str, now: str, start: str | None
             ["10-25 01:30 CEST", "10-25 02:30 CEST", "10-25 02:30 CET", "10-25 03:30 CET"],
         ),
     ],
-    ids=["spring, missing", "spring, other", "spring, hourly", "autumn, twice", "autumn, other", "autumn, hourly"],
+    ids=[
+        "spring, missing",
+        "spring, other",
+        "spring, hourly",
+        "spring, every second hour",
+        "autumn, twice",
+        "autumn, other",
+        "autumn, hourly",
+    ],
 )
 def test_starts_over_a_change_of_the_clock(text: str, within: tuple[str, str], starts: list[str]) -> None:
     cron = parse_cron(text)
@@ -72,6 +81,12 @@ def test_starts_over_a_change_of_the_clock(text: str, within: tuple[str, str], s
     assert [shown(start) for start in sorted(start for start in seen if start is not None)] == [
         f"2026-{start}" for start in starts
     ]
+
+
+def test_a_start_that_is_moved_over_later_hours_is_the_last() -> None:
+    troll = ZoneInfo("Antarctica/Troll")  # From 01:00 to 03:00 on 29 March.
+    now_s = at("2026-03-29 04:40", troll)
+    assert shown(last_start(parse_cron("30 1,2,3 * * *"), troll, now_s, DAY_S), troll) == "2026-03-29 04:30 +02"
 
 
 def test_the_same_expression_starts_at_other_instants_in_other_zones() -> None:

@@ -63,9 +63,10 @@ LOADS = st.lists(st.tuples(st.none() | st.floats(0, 9), st.booleans()), min_size
 def test_any_recording_decides_the_same_also_where_decisions_were_not_carried_out(
     loads: list[tuple[float | None, bool]],
 ) -> None:
-    part = recorded(QUICK, lambda tick, present: observation(present, load=loads[tick][0]), len(loads),
+    bounded = replace(QUICK, down_every_s=15.0, up_max=2, up_period_s=20.0)
+    part = recorded(bounded, lambda tick, present: observation(present, load=loads[tick][0]), len(loads),
                     led=lambda tick: loads[tick][1])  # fmt: skip
-    assert all(decision.same for decision in rerun(part, QUICK))
+    assert all(decision.same for decision in rerun(part, bounded))
 
 
 def test_other_settings_build_on_their_own_decisions() -> None:
@@ -78,16 +79,18 @@ def test_other_settings_build_on_their_own_decisions() -> None:
 
 
 def test_a_change_by_somebody_else_brings_both_to_its_number() -> None:
+    by_hand = Override(by="kubectl", replicas=5, at_s=START_S + 50)
+
     def seen(number: int, present: int) -> Observation:
-        override = Override(by="kubectl", replicas=5, at_s=START_S + 50)
-        by_hand = observation(5 if number == 10 else present, load=1.0, override=override if number >= 10 else None)
-        return by_hand if number >= 10 else observation(present, load=1.0)
+        present = 5 if number == 10 else present
+        return observation(present, load=1.0, override=by_hand if number >= 10 else None)
 
     generous = replace(QUICK, beta=3.0)
     again = list(rerun(recorded(QUICK, seen, 20), generous))
     assert {decision.decision.desired for decision in again[:10]} == {5}
     assert {decision.tick.desired for decision in again[:10]} == {2}
     assert {(decision.tick.desired, decision.decision.desired) for decision in again[10:]} == {(5, 5)}
+    assert again[10].decision.steps[0].before == 5
 
 
 def test_another_utilization_replaces_the_recorded_one() -> None:

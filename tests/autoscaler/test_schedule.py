@@ -37,6 +37,11 @@ def test_a_schedule_is_active_from_its_start_for_its_duration(now: str, active: 
     assert schedule().is_active(at(now)) is active
 
 
+@pytest.mark.parametrize(("second", "active"), [(0, True), (60, True), (89, True), (89.9, True), (90, False)])
+def test_a_schedule_may_end_within_a_minute(second: float, active: bool) -> None:
+    assert schedule(duration_s=90).is_active(at("2026-11-24 08:00:00") + second) is active
+
+
 def test_a_schedule_may_last_over_midnight_and_over_its_next_start() -> None:
     night = schedule("0 22 * * *", duration_s=8 * HOUR_S)
     assert [night.is_active(at(f"2026-11-24 {hour:02}:00:00")) for hour in (21, 22, 0, 5, 6)] == [
