@@ -352,12 +352,13 @@ def main() -> None:
 
         autoscaler_command.register(autoscaler_app)
     if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
-        from weighbridge import catalog_command, plot_command, usage_command, weigh_command
+        from weighbridge import catalog_command, dashboard_command, plot_command, usage_command, weigh_command
         from weighbridge.calibrate import command as calibrate_command
         from weighbridge.replay import command as replay_command
 
         replay_command.register(app)
         usage_command.register(app)
+        dashboard_command.register(app)
         weigh_command.register(app)
         plot_command.register(app)
         catalog_command.register(app)
