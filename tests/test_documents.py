@@ -31,7 +31,7 @@ from weighbridge.config_models import (
 )
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("gateway", "estimator", "autoscaler", "backlog", "simulator", "weighbridge")
+PACKAGES = ("gateway", "estimator", "autoscaler", "backlog", "dashboard", "simulator", "weighbridge")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(?:work|root|home|Users)/\w")
