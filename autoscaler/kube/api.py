@@ -10,22 +10,39 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import aiohttp
 import msgspec
 
 from autoscaler.kube.bucket import TokenBucket
+from autoscaler.kube.decode import Json, Trim, event_from_line, page_from_bytes, without_managed_fields
 from autoscaler.kube.errors import Gone, KubeError, Unavailable, error_from_status
 
 FIELD_MANAGER = "weighbridge-autoscaler"
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 
-Json = dict[str, Any]
-EventKind = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-Trim = Callable[[Json], None]
+__all__ = [
+    "FIELD_MANAGER",
+    "Connection",
+    "Json",
+    "KubeApi",
+    "Limits",
+    "Listing",
+    "Trim",
+    "WatchEvent",
+    "without_managed_fields",
+]
 
+EventKind = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+_EVENT_KINDS: Mapping[str, EventKind] = {
+    "ADDED": "ADDED",
+    "MODIFIED": "MODIFIED",
+    "DELETED": "DELETED",
+    "BOOKMARK": "BOOKMARK",
+}
 # What a Status body may say without being cut; a proxy in between may send a page of HTML.
 _CAUSE_CHARACTERS = 500
 # How much longer than it was asked to last a watch may hang before it counts as dead.
@@ -125,14 +142,16 @@ class KubeApi:
         resource_version: str,
         labels: str = "",
         fields: str = "",
+        trim: Trim | None = None,
         timeout_s: float = 300.0,
         heard: Callable[[], None] | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Changes after `resource_version`, for about `timeout_s`, then it ends: watch again from the last version.
 
-        Not retried and not counted by the rate limit. `heard` is called whenever the server has said anything. Raises
-        `Gone` if the server does not know that version any more, and `Unavailable` if the stream breaks, ends within a
-        line or hangs for longer than it was asked to last. Close the iterator (`aclosing`) to end the stream early.
+        Not retried and not counted by the rate limit. `trim` is called with each object as it comes, `heard` whenever
+        the server has said anything. Raises `Gone` if the server does not know that version any more, and
+        `Unavailable` if the stream breaks, ends within a line or hangs for longer than it was asked to last. Close the
+        iterator (`aclosing`) to end the stream early.
         """
         query = {
             "watch": "1",
@@ -150,7 +169,7 @@ class KubeApi:
             async for line in _lines(response.content):
                 if heard is not None:
                     heard()
-                yield _event_from_line(line)
+                yield _event_from_line(line, trim)
 
     async def patch(self, path: str, body: Json) -> Json:
         """Merge `body` into the object (RFC 7396). Never retried.
@@ -174,26 +193,21 @@ class KubeApi:
         items: list[Json] = []
         query = {"limit": str(self._limits.page_items), **_selectors(labels, fields)}
         while True:
-            page = await self._read(path, query)
-            # The server leaves out what all items share; a watch does not.
-            kind, api_version = str(page.get("kind", "")).removesuffix("List"), page.get("apiVersion", "")
-            for item in page.get("items") or ():
-                item["kind"], item["apiVersion"] = kind, api_version
-                if trim is not None:
-                    trim(item)
-                items.append(item)
-            metadata = page.get("metadata") or {}
+            page = await self._read(path, query, lambda body: _page_from_bytes(body, trim))
+            items += page["items"]
+            metadata = page["metadata"]
             token = metadata.get("continue")
             if not token:
                 return Listing(items=tuple(items), resource_version=str(metadata.get("resourceVersion", "")))
             query = query | {"continue": token}
 
-    async def _read(self, path: str, query: Mapping[str, str]) -> Json:
+    async def _read(self, path: str, query: Mapping[str, str], decode: Callable[[bytes], Json] | None = None) -> Json:
         ends_at_s = self._clock() + self._limits.retry_s
         attempt = 1
         while True:
             try:
-                return await self._call("GET", path, query, timeout_s=max(0.1, ends_at_s - self._clock()))
+                timeout_s = max(0.1, ends_at_s - self._clock())
+                return await self._call("GET", path, query, timeout_s=timeout_s, decode=decode)
             except Unavailable as error:
                 wait_s = error.retry_after_s if error.retry_after_s is not None else 0.0
                 # Clients that failed together shall not come back together.
@@ -212,11 +226,12 @@ class KubeApi:
         body: Json | None = None,
         content_type: str = JSON,
         timeout_s: float = math.inf,
+        decode: Callable[[bytes], Json] | None = None,
     ) -> Json:
         await self._wait_for_turn()
         timeout = aiohttp.ClientTimeout(total=min(timeout_s, self._limits.timeout_s))
         async with self._answer(method, path, query, timeout=timeout, body=body, content_type=content_type) as response:
-            return _json_from_bytes(await response.read())
+            return (decode or _json_from_bytes)(await response.read())
 
     async def _wait_for_turn(self) -> None:
         wait_s = self._bucket.take(self._clock())
@@ -261,13 +276,6 @@ class KubeApi:
         )
 
 
-def without_managed_fields(item: Json) -> None:
-    """Drop metadata.managedFields: a third of a pod's size, and of no use to most readers."""
-    metadata = item.get("metadata")
-    if isinstance(metadata, dict):
-        metadata.pop("managedFields", None)
-
-
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Whole lines of any length. Raises `Unavailable` if the stream ends within one."""
     parts: list[bytes] = []
@@ -284,19 +292,28 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         raise Unavailable("the watch ended within a line")
 
 
-def _event_from_line(line: bytes) -> WatchEvent:
-    event = _json_from_bytes(line)
-    kind, item = event.get("type"), event.get("object")
-    if not isinstance(item, dict):
-        raise Unavailable("a watch event without an object")
+def _event_from_line(line: bytes, trim: Trim | None) -> WatchEvent:
+    try:
+        kind, item = event_from_line(line, trim)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the watch sent no event: {error}") from error
     if kind == "ERROR":
         seconds = (item.get("details") or {}).get("retryAfterSeconds")
         raise error_from_status(
             int(item.get("code") or 500), str(item.get("message") or "no message"), retry_after_s=_seconds(seconds)
         )
-    if kind not in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK"):
-        raise Unavailable(f"an unknown watch event: {str(kind)[:40]}")
-    return WatchEvent(kind=kind, object=item)
+    known = _EVENT_KINDS.get(kind)
+    if known is None:
+        raise Unavailable(f"an unknown watch event: {kind[:40]}")
+    return WatchEvent(kind=known, object=item)
+
+
+def _page_from_bytes(body: bytes, trim: Trim | None) -> Json:
+    try:
+        items, metadata = page_from_bytes(body, trim)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"the answer is no list: {error}") from error
+    return {"items": items, "metadata": metadata}
 
 
 def _json_from_bytes(body: bytes) -> Json:

@@ -20,7 +20,8 @@ class Watch:
     """`objects` by `namespace/name` (cluster-wide ones by name) of the collection `path`, as the selectors choose.
 
     `on_change(key, old, new)` is called after each change, also for what a gap has hidden; None stands for no object.
-    It must not block. `trim` is applied to each object before it is kept. `clock` is monotonic, in seconds. The server
+    It must not block. `trim` is applied to each object as it comes, and must leave `metadata.name`, `namespace` and
+    `resourceVersion`. `clock` is monotonic, in seconds. The server
     is asked to end a watch after about `timeout_s`, and waits between failures grow from `first_backoff_s` to
     `longest_backoff_s`.
     """
@@ -120,6 +121,7 @@ class Watch:
             resource_version=version,
             labels=self._labels,
             fields=self._fields,
+            trim=self._trim,
             timeout_s=timeout_s,
             heard=self._heard,
         )
@@ -128,8 +130,6 @@ class Watch:
             async with aclosing(watch) as events:
                 async for event in events:
                     self._failures = 0
-                    if self._trim is not None and event.kind != "BOOKMARK":
-                        self._trim(event.object)
                     change = self._mirror.apply(event.kind, event.object)
                     if change is not None:
                         self._report(change)

@@ -2,6 +2,7 @@
 
 import random
 import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -304,3 +305,9 @@ def test_without_the_client_the_error_names_the_extra(clock: Clock, monkeypatch:
     monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
     with pytest.raises(NotConnected, match=r"pip install 'weighbridge\[kubernetes\]'"):
         connect_url("http://127.0.0.1:1", clock=clock)
+
+
+def test_importing_the_package_does_not_import_the_client() -> None:
+    modules = "autoscaler.kube.api, autoscaler.kube.connection, autoscaler.kube.watch"
+    code = f"import {modules}, sys; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
