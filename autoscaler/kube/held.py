@@ -42,6 +42,11 @@ class Held:
         return self.seen is not None and self.bucket is not None
 
     @property
+    def outdated(self) -> bool:
+        """Whether `intent` was made for another number of replicas than there is."""
+        return self.intent is None or self.intent.written != self.state.replicas
+
+    @property
     def state(self) -> TargetState:
         """What the target says, with what was just written in it. Raises ValueError while nothing was read."""
         if self.seen is None:

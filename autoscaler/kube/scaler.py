@@ -66,7 +66,8 @@ class KubernetesScaler:
         self._failures = 0
         self._retry_at_s = 0.0
         self._cold_starts_s: deque[float] = deque(maxlen=KEPT_COLD_STARTS)
-        self._unready: set[str] = set()
+        self._timed: set[str] | None = None
+        """Pods that were ready at the first look, or have been timed since."""
         self._told_of: set[tuple[str, str]] = set()
 
     @property
@@ -87,9 +88,8 @@ class KubernetesScaler:
         if not self.known:
             causes = [held.missing or f"{held.target.label} has not been read" for held in self._held if not held.known]
             return Fleet(desired=0, ready=0, pending=0, draining=0, paused=causes[0])
-        if not self._cluster.leads():
+        if not self._cluster.leads() or any(held.outdated for held in self._held):
             self._look(None)
-        self._time_cold_starts()
         told = [(held, held.intent) for held in self._held if held.intent is not None]
         desired = mix.units(held.share(intent.told) for held, intent in told)
         ready = mix.units(held.share(len(_serving(held))) for held in self._held)
@@ -120,9 +120,11 @@ class KubernetesScaler:
         return mix.describe(mix.place(self._shares(), desired))
 
     async def advance(self, view: PoolView | None) -> None:
-        if not self.known or self._writes is Writes.NOTHING:
+        if not self.known:
             return
         self._look(view)
+        if self._writes is Writes.NOTHING:
+            return
         self._report()
         if self._cluster.clock() >= self._retry_at_s:
             await self._write()
@@ -154,6 +156,7 @@ class KubernetesScaler:
             if took_over:
                 held.intent = None
             held.look(view, leads=leads, deadline_s=self._drain_deadline_s, now_s=now_s)
+        self._time_cold_starts()
 
     def _head(
         self,
@@ -300,16 +303,12 @@ class KubernetesScaler:
         return record_of(pod, port=target.port, draining=draining, gpu=gpu, ratio=ratio)
 
     def _time_cold_starts(self) -> None:
-        """Note how long pods took that became ready since the last call."""
-        for held in self._held:
-            for uid, pod in held.pods.items():
-                if not pod.ready:
-                    self._unready.add(uid)
-                elif uid in self._unready and pod.ready_at_s is not None:
-                    self._unready.discard(uid)
-                    if pod.restarts == 0:
-                        self._cold_starts_s.append(max(0.0, pod.ready_at_s - pod.created_at_s))
-        self._unready &= {uid for held in self._held for uid in held.pods}
+        """Note how long pods took that have become ready since the last call. One that restarted tells nothing."""
+        ready = {uid: pod for held in self._held for uid, pod in held.pods.items() if pod.ready}
+        for uid, pod in ready.items():
+            if self._timed is not None and uid not in self._timed and pod.ready_at_s is not None and not pod.restarts:
+                self._cold_starts_s.append(max(0.0, pod.ready_at_s - pod.created_at_s))
+        self._timed = set(ready)
 
 
 def _staying(held: Held) -> list[Pod]:
