@@ -41,6 +41,8 @@ class ReplicaRecord:
     """The GPU that it runs on, where a scaler knows it."""
     ratio: float = 1.0
     """Seconds that this replica takes for one second of its pool's price, by its GPU. Above 0."""
+    drained: bool = False
+    """Of one that drains: it may go, or is going; nobody waits for it any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

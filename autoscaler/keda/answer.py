@@ -1,7 +1,8 @@
 """What KEDA is told about a pool: the replicas that must run now, and whether any must.
 
 KEDA's autoscaler picks nothing and drains nothing: it sets a number. So a replica counts for as long as gateways send
-to it or wait for it to drain, whatever has been decided, and the number falls only after a drain is over. Pure.
+to it or wait for it to drain, whatever has been decided, and the number falls only after a drain is over. One that
+is being removed already is no part of the number: KEDA would start another in its place. Pure.
 """
 
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def answer(view: PoolView, *, limit_s: float) -> Answer | Unanswered:
     if view.replicas is None:
         return Unanswered(cause="no replica list has been published")
     ready = sum(record.state is ReplicaState.READY for record in view.replicas)
-    draining = sum(record.state is ReplicaState.DRAINING for record in view.replicas)
+    draining = sum(record.state is ReplicaState.DRAINING and not record.drained for record in view.replicas)
     replicas = max(decision.desired, ready) + draining
     waiting = view.queue.tickets > 0 or any(seen.report.waiting > 0 for seen in view.reports)
     return Answer(replicas=replicas, active=replicas > 0 or waiting)

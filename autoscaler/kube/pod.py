@@ -69,10 +69,13 @@ def pod_from_json(item: Json) -> Pod | None:
     )
 
 
-def record_of(pod: Pod, *, port: int, draining: bool, gpu: str | None, ratio: float) -> ReplicaRecord:
+def record_of(
+    pod: Pod, *, port: int, draining: bool, gpu: str | None, ratio: float, drained: bool = False
+) -> ReplicaRecord:
     """The pod as gateways are told of it. One without an address yet gets a name that resolves to nothing.
 
-    Where the pod has no address, `url` is in `.invalid` (RFC 2606), and its state keeps requests from it.
+    One that is being removed counts as drained: it is no part of `replicas`. Where the pod has no address, `url` is in
+    `.invalid` (RFC 2606), and its state keeps requests from it.
     """
     host = f"{pod.name}.invalid" if pod.ip is None else f"[{pod.ip}]" if ":" in pod.ip else pod.ip
     if draining or pod.terminating:
@@ -87,6 +90,7 @@ def record_of(pod: Pod, *, port: int, draining: bool, gpu: str | None, ratio: fl
         ready_at_s=pod.ready_at_s,
         gpu=gpu,
         ratio=ratio,
+        drained=drained or pod.terminating,
     )
 
 

@@ -299,8 +299,9 @@ class KubernetesScaler:
             found_ratio = None if found is None or found == gpu else self._ratio_of(found)
             if found_ratio is not None:
                 gpu, ratio = found, found_ratio
-        draining = held.intent is not None and pod.uid in held.intent.exits
-        return record_of(pod, port=target.port, draining=draining, gpu=gpu, ratio=ratio)
+        leaving = None if held.intent is None else held.intent.exits.get(pod.uid)
+        drained = leaving is not None and leaving.done is not None
+        return record_of(pod, port=target.port, draining=leaving is not None, drained=drained, gpu=gpu, ratio=ratio)
 
     def _time_cold_starts(self) -> None:
         """Note how long pods took that have become ready since the last call. One that restarted tells nothing."""

@@ -98,6 +98,7 @@ replicas = st.builds(
     ready_at_s=st.none() | _number,
     gpu=st.none() | _text,
     ratio=st.floats(0.01, 100.0),
+    drained=st.booleans(),
 )
 steps = st.builds(StepRecord, name=_text, before=_count, after=_count, reason=_text)
 decisions = st.builds(

@@ -23,13 +23,21 @@ def seen(desired: int, *states: ReplicaState, waiting: int = 0, queued: int = 0,
     return replace(found, **({"decision": decided(desired), "queue": QueueView(lines=lines)} | changes))
 
 
+def drained(desired: int, *states: ReplicaState) -> PoolView:
+    """Those that drain may go."""
+    found = seen(desired, *states)
+    records = tuple(replace(one, drained=one.state is DRAINING) for one in found.replicas or ())
+    return replace(found, replicas=records)
+
+
 @pytest.mark.parametrize(
     ("found", "replicas", "active"),
     [
         pytest.param(seen(3, READY, READY, READY), 3, True, id="what is decided"),
         pytest.param(seen(5, READY, READY), 5, True, id="more than there are"),
         pytest.param(seen(2, READY, READY, DRAINING), 3, True, id="a drain holds its replica"),
-        pytest.param(seen(2, READY, READY), 2, True, id="the number falls when the drain is over"),
+        pytest.param(drained(2, READY, READY, DRAINING), 2, True, id="the number falls when the drain is over"),
+        pytest.param(drained(0, DRAINING), 0, False, id="the last one has drained"),
         pytest.param(seen(2, READY, READY, READY), 3, True, id="decided down, but gateways still send to it"),
         pytest.param(seen(1, READY, STARTING, STARTING), 1, True, id="starts that are not wanted any more"),
         pytest.param(seen(0), 0, False, id="zero and nothing to do"),

@@ -88,3 +88,14 @@ def test_what_is_no_time_is_unknown(text: object) -> None:
 
 def test_a_time_is_read_as_it_is_written() -> None:
     assert instant_s(rfc3339(NOON_S)) == NOON_S
+
+
+@pytest.mark.parametrize(
+    ("terminating", "drained", "expected"),
+    [(False, False, False), (False, True, True), (True, False, True)],
+    ids=["still draining", "drained", "on its way out"],
+)
+def test_a_pod_that_may_go_or_goes_is_drained(terminating: bool, drained: bool, expected: bool) -> None:
+    pod = a_pod(terminating=terminating)
+    record = record_of(pod, port=8000, draining=True, drained=drained, gpu=None, ratio=1.0)
+    assert (record.state, record.drained) == (ReplicaState.DRAINING, expected)
