@@ -309,7 +309,8 @@ class KubernetesScaler:
         for uid, pod in ready.items():
             if self._timed is not None and uid not in self._timed and pod.ready_at_s is not None and not pod.restarts:
                 self._cold_starts_s.append(max(0.0, pod.ready_at_s - pod.created_at_s))
-        self._timed = set(ready)
+        known = {uid for held in self._held for uid in held.pods}
+        self._timed = ready.keys() | ((self._timed or set()) & known)
 
 
 def _staying(held: Held) -> list[Pod]:

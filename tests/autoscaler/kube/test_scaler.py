@@ -38,7 +38,7 @@ async def test_up_is_one_patch_of_scale_and_the_pods_become_replicas(server: Fak
         assert pool.scaler.fleet().desired == 4
         await pool.until(lambda: len(pool.names(READY)) == 4)
         assert pool.writes() == 1
-        assert pool.scaler.cold_start_s is not None
+        await pool.until(lambda: pool.scaler.cold_start_s is not None, "a measured cold start")
         assert pool.scaler.fleet().override is None
 
 
