@@ -23,17 +23,20 @@ def binding_step(steps: Sequence[StepRecord]) -> int:
 
 
 def print_status(views: Sequence[PoolView]) -> None:
-    """One row per pool."""
+    """One row per pool, and below it why: reasons are too long for a column."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("pool", "mode"):
         table.add_column(name, no_wrap=True)
     for name in ("ready", "pending", "draining", "desired", "offered load", "backlog GPU-s", "cold start", "decided"):
         table.add_column(name, justify="right")
-    table.add_column("why", overflow="fold")
+    why = Table(box=None, pad_edge=False, show_header=False)
+    why.add_column("pool", no_wrap=True)
+    why.add_column("reason", overflow="fold")
     for view in views:
         decision = view.decision
         if decision is None:
-            table.add_row(escape(view.pool), *[UNKNOWN] * 9, "no decision in the last hour: is the autoscaler running?")
+            table.add_row(escape(view.pool), *[UNKNOWN] * 9)
+            why.add_row(escape(view.pool), "no decision in the last hour: is the autoscaler running?")
             continue
         table.add_row(
             escape(view.pool),
@@ -43,9 +46,12 @@ def print_status(views: Sequence[PoolView]) -> None:
             _number(decision.backlog_gpu_s, ".1f"),
             _seconds(decision.cold_start_s),
             f"{_seconds(max(0.0, view.read_at_s - decision.at_s))} ago",
-            escape(decision.headline),
         )
-    Console(width=width(), highlight=False).print(table)
+        why.add_row(escape(view.pool), escape(decision.headline))
+    console = Console(width=width(), highlight=False)
+    console.print(table)
+    console.print()
+    console.print(why)
 
 
 def status_json(views: Sequence[PoolView]) -> str:
