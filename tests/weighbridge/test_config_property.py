@@ -92,6 +92,11 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             autoscaler=scaling,
         )
         pools[name] = {**required, **draw(optional)}
+        if "kubernetes" not in pools[name]["replicas"] and draw(st.booleans()):
+            bounded = pools[name]["replicas"].get("processes")
+            floor = 1 if bounded is None else bounded["max"]
+            office = {"cron": "0 8 * * mon-fri", "timezone": "Asia/Kolkata", "duration_s": 3600, "min": floor}
+            pools[name]["autoscaler"] = {**pools[name].get("autoscaler", {}), "schedules": [office]}
     tenant_keys = iter(draw(st.lists(keys, min_size=3, max_size=3, unique=True)))
     tenants = {
         name: {"keys": [next(tenant_keys)], "weight": draw(seconds), **draw(allowances)}
