@@ -16,6 +16,7 @@ import structlog
 import yaml
 
 from autoscaler.kube.errors import KubeError
+from autoscaler.kube.keepalive import kept_alive
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
@@ -62,6 +63,7 @@ class ClientConnection:
         self._read_at_s = clock()
         self._refused = False
         self._reading = asyncio.Lock()
+        self._connector: aiohttp.TCPConnector | None = None
         client.user_agent = USER_AGENT
 
     async def send(
@@ -76,6 +78,7 @@ class ClientConnection:
     ) -> aiohttp.ClientResponse:
         """Send and return once the head of the response is here. Raises aiohttp's errors and `OSError`."""
         await self._read_again_if_due()
+        self._connect_kept_alive()
         method, url, headers, sent, _ = await self._client.param_serialize(
             method,
             path,
@@ -96,6 +99,17 @@ class ClientConnection:
 
     async def close(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
+        if self._connector is not None:
+            await self._connector.close()
+
+    def _connect_kept_alive(self) -> None:
+        """Before the first request: a connector needs the running loop, and the client's TLS context."""
+        if self._connector is None:
+            # No limit: requests are bounded by rate; every watch holds a connection, and none shall wait for one.
+            self._connector = aiohttp.TCPConnector(
+                limit=0, ssl=self._client.rest_client.ssl_context, socket_factory=kept_alive
+            )
+            self._client.configuration.client_session_kwargs["connector"] = self._connector
 
     async def _read_again_if_due(self) -> None:
         if self._load is None or not self._due():
@@ -213,8 +227,6 @@ def _connection(
     clock: Callable[[], float],
 ) -> ClientConnection:
     client_module, _ = _official()
-    # Requests are bounded by rate; every watch holds a connection, and none shall wait for one.
-    configuration.connection_pool_maxsize = 0
     # Without `trust_env`, .netrc is not read for each request, and a proxy is what the kubeconfig says it is.
     configuration.client_session_kwargs = {"middlewares": (_once,), "trust_env": False}
     return ClientConnection(client_module.ApiClient(configuration), namespace=namespace, load=load, clock=clock)

@@ -1,6 +1,7 @@
 """Where credentials come from, how they are renewed, and what is said when they are missing."""
 
 import random
+import socket
 import ssl
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 import yaml
@@ -305,6 +307,26 @@ def test_without_the_client_the_error_names_the_extra(clock: Clock, monkeypatch:
     monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
     with pytest.raises(NotConnected, match=r"pip install 'weighbridge\[kubernetes\]'"):
         connect_url("http://127.0.0.1:1", clock=clock)
+
+
+async def test_a_server_that_vanishes_without_a_word_is_noticed_by_the_kernel(clock: Clock, keep: Keep) -> None:
+    async with FakeServer() as server:
+        connection = keep(connect_url(server.url, clock=clock))
+        response = await connection.send(
+            "GET",
+            "/api/v1/nodes",
+            query={"watch": "1"},
+            body=None,
+            content_type="application/json",
+            timeout=aiohttp.ClientTimeout(total=10),
+        )
+        async with response:
+            assert response.connection is not None
+            assert response.connection.transport is not None
+            used = response.connection.transport.get_extra_info("socket")
+            assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            options = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT]
+            assert [used.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [30, 10, 3, 60_000]
 
 
 def test_importing_the_package_does_not_import_the_client() -> None:
