@@ -175,6 +175,27 @@ def test_the_commands_are_part_of_the_program_and_it_still_needs_a_configuration
     assert (bare.returncode, bare.stderr) == (2, "--config FILE is required\n")
 
 
+def test_the_autoscaler_records_what_it_decides_and_simulate_decides_the_same(file: Path, tmp_path: Path) -> None:
+    static = file.read_text().replace("{processes: {min: 1, max: 8}}", "{static: ['http://127.0.0.1:9']}")
+    file.write_text(static)
+    recordings = [tmp_path / "new" / f"{pool}.jsonl" for pool in ("chat", "code")]
+    run = [*command_line("autoscaler", "--config", str(file), "--record", str(tmp_path / "new"))]
+    with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline_s = time.monotonic() + 30
+            while not all(path.exists() and path.stat().st_size for path in recordings):
+                assert time.monotonic() < deadline_s, "nothing was recorded"
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+    assert process.returncode == 0
+    result = autoscaler("simulate", recordings[0])
+    assert result.exit_code == 0
+    assert "0 with another number of replicas, 0 with the same number for another reason" in result.stdout
+
+
 SCALING = settings(warmup_s=0, window_s=20, down_every_s=5)
 
 
