@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 from tests.chart.render import Rendered
-from weighbridge import config_replicas
 from weighbridge.config_models import Config
 
 VARIABLE = re.compile(r"os\.environ/(\w+)")
@@ -38,11 +37,4 @@ def known(document: dict[str, Any]) -> dict[str, Any]:
     """Without what this release's configuration has no keys for."""
     if "controller" not in Config.model_fields:
         del document["controller"]
-    for pool in document["pools"].values():
-        target = pool["replicas"].get("kubernetes")
-        if target is not None and hasattr(config_replicas, "KubernetesSection"):
-            one = target[0] if isinstance(target, list) else target
-            fields = config_replicas.KubernetesSection.model_fields
-            if "owner" not in fields:
-                pool["replicas"]["kubernetes"] = {key: one[key] for key in one if key in fields}
     return document
