@@ -69,7 +69,7 @@ class ReplicaValues(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
-    """`static` where nobody says whether it is ready."""
+    """`static` where nobody says whether it is ready; `drained` where it drains and nobody waits for it."""
     gpu: str
     age_s: float | None
     cold_start_s: float | None
@@ -237,7 +237,7 @@ def _replicas(facts: PoolFacts, view: PoolView, since_s: float) -> list[ReplicaV
     return [
         _replica(
             record.name,
-            record.state.value,
+            "drained" if record.drained else record.state.value,
             record.gpu or facts.gpu,
             max(view.read_at_s - record.created_at_s, 0.0) + since_s,
             None if record.ready_at_s is None else max(record.ready_at_s - record.created_at_s, 0.0),

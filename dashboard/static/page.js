@@ -112,7 +112,7 @@ function decisions(pool) {
   const parts = [make("p", { class: "headline" }, make("strong", {}, `${pool.desired} replica${pool.desired === 1 ? "" : "s"}`), `: ${pool.headline} `, age(pool.decision_age_s, OLD_DECISION_S))];
   const steps = table([["Step", ""], ["Replicas", "number"], ["Reason", "text"]], pool.steps.map((step) => [
     step.name, step.before === step.after ? `${step.after}` : `${step.before} → ${step.after}`, step.reason]));
-  parts.push(folded(pool, "steps", `Its ${pool.steps.length} steps`, steps));
+  parts.push(folded(pool, "steps", pool.steps.length === 1 ? "Its step" : `Its ${pool.steps.length} steps`, steps));
   if (pool.decisions !== null && pool.decisions.length > 0) {
     const history = table([["Replicas", "number"], ["Since", "number"], ["Reason", "text"]], pool.decisions.map((one) => [
       one.desired === one.recommended ? `${one.desired}` : `${one.desired} (wanted ${one.recommended})`,

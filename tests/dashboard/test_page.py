@@ -144,6 +144,12 @@ def test_replicas_are_counted_by_their_state() -> None:
     assert (pool.ready, pool.starting, pool.draining) == (2, 1, 1)
 
 
+def test_a_drained_replica_drains_no_more() -> None:
+    one, other = replicas(DRAINING, DRAINING)
+    pool = shown(seen(replicas=(one, replace(other, drained=True))))
+    assert ([replica.state for replica in pool.replicas or []], pool.draining) == (["draining", "drained"], 1)
+
+
 def test_a_replica_says_its_gpu_or_has_that_of_its_pool() -> None:
     one, other = replicas(READY, READY)
     found = shown(seen(replicas=(one, replace(other, gpu="H100")))).replicas or []
