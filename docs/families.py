@@ -1,7 +1,13 @@
-"""The metric families of the admin port, from one worker that has seen one of everything."""
+"""The metric families of both ports, from one worker and one pool's loop that have seen one of everything."""
 
 from dataclasses import dataclass
 
+from prometheus_client.registry import Collector
+
+from autoscaler.lead import Alone
+from autoscaler.metrics import AutoscalerMetrics
+from autoscaler.observation import Fleet, Known, Observation, Override, Unknown, Work
+from autoscaler.stats import PoolStats
 from backlog.records import DecisionRecord, PoolName, PoolView, StepRecord, WorkerId
 from estimator.accelerator import ACCELERATORS
 from estimator.models import MODELS
@@ -29,8 +35,23 @@ class Family:
 
 def families() -> list[Family]:
     """Every family that a gateway exports, in the order of export."""
+    return _families(Snapshots([_worker()], [_view()]))
+
+
+def autoscaler_families() -> list[Family]:
+    """Every family that an autoscaler exports, in the order of export."""
+    lead = Alone("host_1")
+    lead.transitions = 1
+    return _families(
+        AutoscalerMetrics(
+            [_loop()], lead=lead, calls={("get", "200"): 1}, watch_ages_s=lambda: {"pods of ml": 0.0}, now=lambda: 0.0
+        )
+    )
+
+
+def _families(collector: Collector) -> list[Family]:
     found = []
-    for metric in Snapshots([_worker()], [_view()]).collect():
+    for metric in collector.collect():
         labels = dict.fromkeys(label for sample in metric.samples for label in sample.labels if label != "le")
         edges = [sample.labels["le"] for sample in metric.samples if "le" in sample.labels]
         found.append(
@@ -69,3 +90,19 @@ def _view() -> PoolView:
         steps=(step,), offered_load=0.0, backlog_gpu_s=0.0, cold_start_s=None,
     )  # fmt: skip
     return PoolView(pool=POOL, read_at_s=0.0, reports=(), replicas=(), decision=decision)
+
+
+def _loop() -> PoolStats:
+    """What a loop shows that has decided once, with everything known, and was refused once."""
+    work = Work(waiting=0, waiting_gpu_s=0.0, backlog_s=0.0, in_flight=0, kv_tokens=0, partial=False)
+    override = Override(by="kubectl", replicas=1, at_s=0.0)
+    stats = PoolStats(pool=POOL, cold_start_s=1.0, record=_view().decision)
+    stats.observation = Observation(
+        work=Known(value=work, age_s=0.0), offered_load=Known(value=0.0, age_s=0.0),
+        misses=Unknown(cause="", age_s=0.0), last_arrival_at_s=None,
+        fleet=Fleet(desired=1, ready=1, pending=0, draining=0, override=override),
+    )  # fmt: skip
+    stats.decisions["law"] += 1
+    stats.failures["unavailable"] += 1
+    stats.note_step(0.001, 0.0)
+    return stats

@@ -29,7 +29,7 @@ from backlog.records import (
 from backlog.store import HEARTBEAT_S
 from backlog.ticket import Ticket
 from docs import chart
-from docs.families import families
+from docs.families import Family, autoscaler_families, families
 from docs.source import documented_fields
 from gateway.outcome import HTTP, Outcome
 from gateway.settings import Limits, TenantLimits
@@ -92,7 +92,26 @@ def outcomes() -> str:
 
 
 def metrics() -> str:
-    """Every family of the admin port."""
+    """Every family of the admin port, and of the autoscaler's."""
+    return (
+        "# Metrics\n\n"
+        "`GET /metrics` on the admin port, in Prometheus text format. `worker` is the number of the gateway process: "
+        "its counters start again at 0 when the process is replaced, so take rates before sums. Families without a "
+        "`worker` label come from Redis and are absent while it is away.\n\n"
+        + _family_table(families())
+        + "\n`outcome` is one of the [outcomes](outcomes.md); `kind` of `weighbridge_gpu_seconds_total` is `prefill` "
+        "or `decode`, of `weighbridge_autoscaler_replicas` it is `desired`, `recommended`, `ready`, `pending` or "
+        "`draining`.\n" + "\n## Autoscaler\n\n"
+        "`GET /metrics` on `controller.port` of each autoscaler. Each shows what it saw and decided itself: a "
+        "follower's `desired` is what it would have done. Multiply by `weighbridge_autoscaler_leader` for the leader's alone.\n\n"
+        + _family_table(autoscaler_families())
+        + "\n`kind` of `weighbridge_autoscaler_pool_replicas` is `desired`, `recommended`, `present` (what the "
+        "decision began with), `ready`, `pending`, `draining` or `unschedulable`; `source` is `work`, `offered-load` or "
+        "`misses`; `step` is one of the [steps](../operations.md#why-there-are-this-many-replicas).\n"
+    )
+
+
+def _family_table(found: Sequence[Family]) -> str:
     rows = [
         (
             f"`{family.name}{'_total' if family.kind == 'counter' else ''}`",
@@ -100,18 +119,9 @@ def metrics() -> str:
             ", ".join(f"`{label}`" for label in family.labels),
             family.help + (f". Buckets up to: {family.edges}" if family.edges else ""),
         )
-        for family in families()
+        for family in found
     ]
-    return (
-        "# Metrics\n\n"
-        "`GET /metrics` on the admin port, in Prometheus text format. `worker` is the number of the gateway process: "
-        "its counters start again at 0 when the process is replaced, so take rates before sums. Families without a "
-        "`worker` label come from Redis and are absent while it is away.\n\n"
-        + _table(("metric", "type", "labels", "meaning"), rows)
-        + "\n`outcome` is one of the [outcomes](outcomes.md); `kind` of `weighbridge_gpu_seconds_total` is `prefill` "
-        "or `decode`, of `weighbridge_autoscaler_replicas` it is `desired`, `recommended`, `ready`, `pending` or "
-        "`draining`.\n"
-    )
+    return _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def redis_keys() -> str:

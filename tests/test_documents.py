@@ -16,9 +16,10 @@ from packaging.utils import canonicalize_name
 
 from autoscaler.law import StepName
 from docs import generate
-from docs.families import families
+from docs.families import autoscaler_families, families
 from gateway.outcome import Outcome
 from weighbridge.config_autoscaler import AutoscalerSection, ScheduleSection
+from weighbridge.config_controller import ControllerSection, KedaSection, LeaseSection
 from weighbridge.config_models import (
     GatewaySection,
     LimitsSection,
@@ -121,7 +122,7 @@ def test_every_warning_and_error_has_an_entry() -> None:
 
 
 def test_metrics_in_documents_exist() -> None:
-    known = {family.name for family in families()}
+    known = {family.name for family in (*families(), *autoscaler_families())}
     known |= {f"{name}_total" for name in known}
     named = set(re.findall(r"\bweighbridge_\w+", "".join(text_of(path) for path in DOCUMENTS)))
     assert named <= known
@@ -131,7 +132,7 @@ def test_metrics_in_documents_exist() -> None:
     "section",
     [
         AutoscalerSection, GatewaySection, LimitsSection, PoolLimitsSection, PoolSection, RedisSection, ScheduleSection,
-        SloSection, TenantLimitsSection, TenantSection,
+        SloSection, TenantLimitsSection, TenantSection, ControllerSection, KedaSection, LeaseSection,
     ],
 )  # fmt: skip
 def test_every_configuration_key_is_documented(section: type) -> None:

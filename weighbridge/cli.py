@@ -134,7 +134,6 @@ def gateway(
 
     loaded = _load(config)
     resolved = _with_ports(loaded.config, port=port, admin_port=admin_port, workers=workers)
-    _refuse_kubernetes(resolved)
     scaled = needs_autoscaler(resolved)
     if resolved.redis is None and scaled:
         _fail(f"{config}: redis.url is required: an autoscaler in another process starts pool {scaled[0]}; or use up")
@@ -172,6 +171,9 @@ def autoscaler(
     run_dir: Annotated[
         Path | None, typer.Option(file_okay=False, help="For the output of replicas; default: discarded.")
     ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of /metrics, /healthz and /readyz; 0: any free one.")
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(file_okay=False, help="Folder for a recording of decisions, for `simulate`.")
     ] = None,
@@ -182,11 +184,14 @@ def autoscaler(
         return
     if config is None:
         _fail("--config FILE is required")
-    from weighbridge.wiring import redis_prefix, scaled_pools
+    from weighbridge.up import free_port
+    from weighbridge.wiring import in_kubernetes, redis_prefix, scaled_pools
 
     loaded = _load(config)
     resolved = loaded.config
-    _refuse_kubernetes(resolved)
+    controller = resolved.controller
+    if port is not None:
+        controller = controller.model_copy(update={"port": port or free_port(controller.host)})
     if resolved.redis is None:
         _fail(f"{config}: redis.url is required: the autoscaler reads what gateways publish there; or use up")
     _start_logging("autoscaler", log_level, loaded)
@@ -196,6 +201,8 @@ def autoscaler(
         scaled_pools(resolved),
         redis_url=resolved.redis.url.get_secret_value(),
         redis_prefix=redis_prefix(resolved),
+        controller=controller,
+        kubernetes=bool(in_kubernetes(resolved)),
         run_directory=run_dir,
         record_directory=record,
     )
@@ -328,15 +335,6 @@ def _start_logging(process: str, level: str, loaded: "Loaded") -> None:
         log.warning("LiteLLM keys ignored", ignored=list(loaded.ignored))
     if loaded.assumed_gpu:
         log.warning("GPU assumed", gpu=DEFAULT_GPU, pools=list(loaded.assumed_gpu))
-
-
-def _refuse_kubernetes(config: "Config") -> None:
-    from weighbridge.up import UpError, refuse
-
-    try:
-        refuse(config)
-    except UpError as error:
-        _fail(str(error), status=error.status)
 
 
 def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:

@@ -19,6 +19,7 @@ from estimator.models import MODELS, find_model, model_names
 from estimator.work import kv_capacity_tokens
 from weighbridge.calibrate.file import check_calibration, fingerprint, step_of
 from weighbridge.config_autoscaler import AutoscalerSection
+from weighbridge.config_controller import ControllerSection
 from weighbridge.config_errors import did_you_mean
 from weighbridge.config_fields import (
     LEAST_CHUNK_TOKENS,
@@ -301,3 +302,4 @@ class Config(Section):
     autoscaler: AutoscalerSection = AutoscalerSection()
     gateway: GatewaySection = GatewaySection()
     redis: RedisSection | None = None
+    controller: ControllerSection = ControllerSection()

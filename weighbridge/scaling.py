@@ -1,20 +1,29 @@
 """The autoscaler process: one loop per pool on one Redis, until SIGTERM or SIGINT. Its composition root."""
 
 import asyncio
+import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import structlog
 
+from autoscaler import admin, health
 from autoscaler.advisory import AdvisoryScaler
+from autoscaler.kube.connection import NotConnected
+from autoscaler.lead import Alone, Lead
 from autoscaler.loop import run_autoscaler
+from autoscaler.metrics import AutoscalerMetrics
 from autoscaler.process import ProcessScaler
 from autoscaler.recorder import Recorder
 from autoscaler.scaler import Scaler
-from backlog.store import connect
+from autoscaler.stats import PoolStats
+from backlog.store import Backlog, connect
+from gateway.supervisor import PortUnavailable, check_port
+from weighbridge.config_controller import ControllerSection
+from weighbridge.scaling_cluster import OpenCluster, identity_of, open_cluster
 from weighbridge.wiring import ScaledPool
 
 _log = structlog.get_logger("autoscaler")
@@ -25,25 +34,33 @@ def run(
     *,
     redis_url: str,
     redis_prefix: str,
+    controller: ControllerSection,
+    kubernetes: bool,
     run_directory: Path | None,
     record_directory: Path | None = None,
 ) -> int:
-    """Scale `pools` until a signal, then stop the replicas that were started. Returns the exit status.
+    """Scale `pools` until a signal, then stop the replicas that were started.
 
-    `run_directory`: where replicas' output goes, a file each; `None` discards it.
-    `record_directory`: where decisions are recorded, a file per pool.
+    `kubernetes`: some pool's replicas are there. `run_directory`: where replicas' output goes, a file each; `None`
+    discards it. `record_directory`: where decisions are recorded, a file per pool. Returns the exit status; 2 when the
+    port cannot be bound or there is no way to an API server.
     """
-    clock = time.time  # noqa: TID251 (the composition root)
-    asyncio.run(
-        _run(
-            pools,
-            clock,
-            redis_url=redis_url,
-            redis_prefix=redis_prefix,
-            run_directory=run_directory,
-            record_directory=record_directory,
-        )
+    process = _Process(
+        pools,
+        controller,
+        kubernetes=kubernetes,
+        run_directory=run_directory,
+        record_directory=record_directory,
+        clock=time.time,  # noqa: TID251 (the composition root)
     )
+    try:
+        for section in (controller, controller.keda):
+            if section is not None:
+                check_port(section.host, section.port)
+        asyncio.run(process.run(redis_url, redis_prefix, os.environ))  # noqa: TID251 (the composition root)
+    except (PortUnavailable, NotConnected) as error:
+        _log.error("cannot start", cause=str(error))
+        return 2
     return 0
 
 
@@ -62,31 +79,106 @@ def scaler_of(pool: ScaledPool, clock: Callable[[], float], run_directory: Path 
     )
 
 
-async def _run(
-    pools: Sequence[ScaledPool],
-    clock: Callable[[], float],
-    *,
-    redis_url: str,
-    redis_prefix: str,
-    run_directory: Path | None,
-    record_directory: Path | None,
+async def answer_keda(
+    pools: Sequence[ScaledPool], backlog: Backlog, section: KedaSection, stop_event: asyncio.Event
 ) -> None:
-    stop_event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop_event.set)
-    backlog = connect(redis_url, prefix=redis_prefix)
+    """Answer KEDA until `stop_event`, whether this process leads or not. Raises `NotConnected` without the extra."""
     try:
-        _log.info("autoscaler started", pools=[pool.settings.pool for pool in pools])
-        async with asyncio.TaskGroup() as group:
-            for pool in pools:
-                scaler = scaler_of(pool, clock, run_directory)
-                recorder = None if record_directory is None else Recorder(record_directory, pool.settings)
-                group.create_task(
-                    run_autoscaler(pool.settings, backlog, clock, stop_event, scaler=scaler, recorder=recorder),
-                    name=f"autoscaler of {pool.settings.pool}",
-                )
-    finally:
-        with suppress(OSError):
-            await backlog.close()
+        from autoscaler.keda.answer import decision_limit_s
+        from autoscaler.keda.server import serve
+    except ImportError as error:
+        raise ExtraMissing(f"controller.keda: gRPC is not installed ({error}): pip install 'weighbridge[keda]'") from error
+    limits_s = {pool.settings.pool: decision_limit_s(pool.settings) for pool in pools}
+    await serve(backlog, limits_s, stop_event, host=section.host, port=section.port)
+
+
+class _Process:
+    """What runs in it, and the order of its end: loops, then the lead, then the connections."""
+
+    def __init__(
+        self,
+        pools: Sequence[ScaledPool],
+        controller: ControllerSection,
+        *,
+        kubernetes: bool,
+        run_directory: Path | None,
+        record_directory: Path | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._pools = pools
+        self._controller = controller
+        self._kubernetes = kubernetes
+        self._run_directory = run_directory
+        self._record_directory = record_directory
+        self._clock = clock
+        self._stats = [PoolStats(pool=pool.settings.pool) for pool in pools]
+
+    async def run(self, redis_url: str, redis_prefix: str, environ: Mapping[str, str]) -> None:
+        """Raises `NotConnected`."""
+        stop_event, last_write_done = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop_event.set)
+        async with AsyncExitStack() as stack:
+            cluster: OpenCluster | None = None
+            if self._kubernetes:
+                cluster = await open_cluster(self._controller, wall=self._clock, environ=environ)
+                stack.push_async_callback(cluster.api.close)
+            backlog = connect(redis_url, prefix=redis_prefix)
+            stack.push_async_callback(_close, backlog)
+            lead = Alone(identity_of(self._controller)) if cluster is None else cluster.election
+            _log.info("autoscaler started", pools=[stats.pool for stats in self._stats], identity=lead.identity)
+            if cluster is None:
+                _log.info("no lease is needed: no pool is in Kubernetes")
+            async with asyncio.TaskGroup() as around:
+                if cluster is not None:
+                    around.create_task(cluster.election.run(last_write_done), name="election")
+                around.create_task(self._serve(lead, cluster, last_write_done), name="autoscaler port")
+                try:
+                    if self._controller.keda is not None:
+                        around.create_task(
+                            answer_keda(self._pools, backlog, self._controller.keda, last_write_done), name="keda"
+                        )
+                    await self._scale(backlog, lead, stop_event)
+                finally:
+                    last_write_done.set()
         _log.info("autoscaler stopped")
+
+    async def _scale(self, backlog: Backlog, lead: Lead, stop_event: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            for pool, stats in zip(self._pools, self._stats, strict=True):
+                recorder = None if self._record_directory is None else Recorder(self._record_directory, pool.settings)
+                group.create_task(
+                    run_autoscaler(
+                        pool.settings,
+                        backlog,
+                        self._clock,
+                        stop_event,
+                        scaler=scaler_of(pool, self._clock, self._run_directory),
+                        leads=lead.leads,
+                        stats=stats,
+                        recorder=recorder,
+                    ),
+                    name=f"autoscaler of {stats.pool}",
+                )
+
+    async def _serve(self, lead: Lead, cluster: OpenCluster | None, stop_event: asyncio.Event) -> None:
+        timer = asyncio.get_running_loop().time
+        started_at_s = timer()
+        application = admin.build(
+            metrics=AutoscalerMetrics(
+                self._stats,
+                lead=lead,
+                calls={} if cluster is None else cluster.calls,
+                watch_ages_s=dict,
+                now=self._clock,
+            ),
+            unhealthy=lambda: health.unhealthy(self._stats, started_at_s=started_at_s, now_s=timer()),
+            unready=lambda: health.unready(self._stats, synced={}),
+        )
+        await admin.serve(application, stop_event, host=self._controller.host, port=self._controller.port)
+
+
+async def _close(backlog: Backlog) -> None:
+    with suppress(OSError):
+        await backlog.close()

@@ -26,7 +26,7 @@ from weighbridge.config import dump
 from weighbridge.config_fields import digest
 from weighbridge.config_models import Config, RedisSection, TenantSection
 from weighbridge.up_report import admin_url, announcement, endpoint_url, reachable
-from weighbridge.wiring import command_line, redis_prefix, unscalable
+from weighbridge.wiring import command_line, in_kubernetes, redis_prefix
 
 POLL_S = 0.1
 SLOW_START_S = 5.0
@@ -213,7 +213,9 @@ async def running(config: Config, *, run_directory: Path | None = None) -> Async
         resolved = write_resolved(config, directory, stack.redis_url)
         drain_s = config.gateway.limits.drain_s or Limits().drain_s
         options = ("--config", str(resolved))
-        await _spawn(stack, "autoscaler", (*options, "--run-dir", str(directory / "replicas")), STOP_GRACE_S)
+        await _spawn(
+            stack, "autoscaler", (*options, "--port", "0", "--run-dir", str(directory / "replicas")), STOP_GRACE_S
+        )
         await _spawn(stack, "gateway", options, drain_s + 10.0)
         yield stack
     finally:
@@ -245,16 +247,16 @@ async def _stop(stack: Stack) -> None:
 
 
 def refuse(config: Config) -> None:
-    """Raise `UpError` for pools that this release cannot run."""
-    names = unscalable(config)
+    """Raise `UpError` for pools whose replicas are not on this machine."""
+    names = in_kubernetes(config)
     if names:
         raise UpError(kubernetes_message(names), status=2)
 
 
 def kubernetes_message(names: tuple[str, ...]) -> str:
-    """Why a configuration with Kubernetes pools is accepted but not run."""
+    """Why a configuration with Kubernetes pools is not run by `up`."""
     pools = ", ".join(f"pools.{name}" for name in names)
-    return f"{pools}: replicas.kubernetes is valid, but this release scales static and processes pools only"
+    return f"{pools}: replicas.kubernetes needs a cluster; run `weighbridge gateway` and `weighbridge autoscaler` there"
 
 
 def with_key(config: Config) -> tuple[Config, str | None]:

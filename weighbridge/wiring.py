@@ -42,8 +42,8 @@ class ScaledPool:
     """Seconds that a GPU takes for one second of the pool's price."""
 
 
-def unscalable(config: Config) -> tuple[str, ...]:
-    """Pools that this release can neither serve nor scale: those whose replicas Kubernetes owns."""
+def in_kubernetes(config: Config) -> tuple[str, ...]:
+    """Pools whose replicas Kubernetes owns."""
     return tuple(name for name, pool in config.pools.items() if pool.replicas.kubernetes is not None)
 
 

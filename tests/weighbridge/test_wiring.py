@@ -14,10 +14,10 @@ from weighbridge.config_fields import digest
 from weighbridge.config_models import Config, LimitsSection
 from weighbridge.wiring import (
     gateway_settings,
+    in_kubernetes,
     needs_autoscaler,
     replica_command,
     scaled_pools,
-    unscalable,
 )
 
 LIMITS_OF_T = """
@@ -154,8 +154,8 @@ def test_a_command_of_ones_own_is_taken_as_it_is() -> None:
 def test_pools_are_sorted_by_what_they_need(config: Config) -> None:
     text = "pools: {k: {models: [x], architecture: phi-4, gpu: H100, replicas: {kubernetes: {name: x}}}}"
     assert needs_autoscaler(config) == ("grown",)
-    assert unscalable(config) == ()
-    assert unscalable(parse(text, {}).config) == ("k",)
+    assert in_kubernetes(config) == ()
+    assert in_kubernetes(parse(text, {}).config) == ("k",)
 
 
 def test_every_limit_of_the_gateway_can_be_configured() -> None:
