@@ -103,11 +103,12 @@ def metrics() -> str:
         "or `decode`, of `weighbridge_autoscaler_replicas` it is `desired`, `recommended`, `ready`, `pending` or "
         "`draining`.\n" + "\n## Autoscaler\n\n"
         "`GET /metrics` on `controller.port` of each autoscaler. Each shows what it saw and decided itself: a "
-        "follower's `desired` is what it would have done. Multiply by `weighbridge_autoscaler_leader` for the leader's alone.\n\n"
+        "follower's `desired` is what it would have done. Multiply by `weighbridge_autoscaler_leader` for the leader's "
+        "alone.\n\n"
         + _family_table(autoscaler_families())
         + "\n`kind` of `weighbridge_autoscaler_pool_replicas` is `desired`, `recommended`, `present` (what the "
-        "decision began with), `ready`, `pending`, `draining` or `unschedulable`; `source` is `work`, `offered-load` or "
-        "`misses`; `step` is one of the [steps](../operations.md#why-there-are-this-many-replicas).\n"
+        "decision began with), `ready`, `pending`, `draining` or `unschedulable`; `source` is `work`, `offered-load` "
+        "or `misses`; `step` is one of the [steps](../operations.md#why-there-are-this-many-replicas).\n"
     )
 
 

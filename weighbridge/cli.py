@@ -185,7 +185,7 @@ def autoscaler(
     if config is None:
         _fail("--config FILE is required")
     from weighbridge.up import free_port
-    from weighbridge.wiring import in_kubernetes, redis_prefix, scaled_pools
+    from weighbridge.wiring import redis_prefix, scaled_pools
 
     loaded = _load(config)
     resolved = loaded.config
@@ -202,7 +202,6 @@ def autoscaler(
         redis_url=resolved.redis.url.get_secret_value(),
         redis_prefix=redis_prefix(resolved),
         controller=controller,
-        kubernetes=bool(in_kubernetes(resolved)),
         run_directory=run_dir,
         record_directory=record,
     )

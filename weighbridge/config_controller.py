@@ -54,4 +54,6 @@ class ControllerSection(Section):
     identity: Name | None = None
     """Under which it leads, followed by a random suffix. Default: the host name."""
     lease: LeaseSection = LeaseSection()
+    read_nodes: bool = False
+    """Tell GPUs by the labels of nodes; the service account must be allowed to get nodes."""
     keda: KedaSection | None = None

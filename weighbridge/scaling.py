@@ -13,6 +13,8 @@ import structlog
 from autoscaler import admin, health
 from autoscaler.advisory import AdvisoryScaler
 from autoscaler.kube.connection import NotConnected
+from autoscaler.kube.reporter import ReportedPool, Reporter
+from autoscaler.kube.scaler import KubernetesScaler
 from autoscaler.lead import Alone, Lead
 from autoscaler.loop import run_autoscaler
 from autoscaler.metrics import AutoscalerMetrics
@@ -22,11 +24,15 @@ from autoscaler.scaler import Scaler
 from autoscaler.stats import PoolStats
 from backlog.store import Backlog, connect
 from gateway.supervisor import PortUnavailable, check_port
-from weighbridge.config_controller import ControllerSection
+from weighbridge.config_controller import ControllerSection, KedaSection
 from weighbridge.scaling_cluster import OpenCluster, identity_of, open_cluster
 from weighbridge.wiring import ScaledPool
 
 _log = structlog.get_logger("autoscaler")
+
+
+class ExtraMissing(Exception):
+    """A package that the configuration needs is not installed. Says how to."""
 
 
 def run(
@@ -35,37 +41,55 @@ def run(
     redis_url: str,
     redis_prefix: str,
     controller: ControllerSection,
-    kubernetes: bool,
     run_directory: Path | None,
     record_directory: Path | None = None,
 ) -> int:
     """Scale `pools` until a signal, then stop the replicas that were started.
 
-    `kubernetes`: some pool's replicas are there. `run_directory`: where replicas' output goes, a file each; `None`
-    discards it. `record_directory`: where decisions are recorded, a file per pool. Returns the exit status; 2 when the
-    port cannot be bound or there is no way to an API server.
+    `run_directory`: where replicas' output goes, a file each; `None` discards it. `record_directory`: where decisions
+    are recorded, a file per pool. Returns the exit status; 2 when a port cannot be bound, a package is missing or there
+    is no way to an API server.
     """
     process = _Process(
         pools,
         controller,
-        kubernetes=kubernetes,
         run_directory=run_directory,
         record_directory=record_directory,
         clock=time.time,  # noqa: TID251 (the composition root)
     )
     try:
-        for section in (controller, controller.keda):
-            if section is not None:
-                check_port(section.host, section.port)
+        check_port(controller.host, controller.port)
+        if controller.keda is not None:
+            check_port(controller.keda.host, controller.keda.port)
+            check_keda()
         asyncio.run(process.run(redis_url, redis_prefix, os.environ))  # noqa: TID251 (the composition root)
-    except (PortUnavailable, NotConnected) as error:
+    except (PortUnavailable, NotConnected, ExtraMissing) as error:
         _log.error("cannot start", cause=str(error))
         return 2
     return 0
 
 
-def scaler_of(pool: ScaledPool, clock: Callable[[], float], run_directory: Path | None) -> Scaler:
+def scaler_of(
+    pool: ScaledPool,
+    clock: Callable[[], float],
+    run_directory: Path | None,
+    *,
+    cluster: OpenCluster | None = None,
+    reporter: Reporter | None = None,
+) -> Scaler:
     """The scaler that fits a pool's replicas."""
+    if pool.targets:
+        if cluster is None or reporter is None:
+            raise ValueError(f"pool {pool.settings.pool} is in Kubernetes, and no cluster is open")
+        return KubernetesScaler(
+            pool.targets,
+            cluster.cluster,
+            pool=pool.settings.pool,
+            writes=pool.writes,
+            drain_deadline_s=pool.settings.drain_deadline_s,
+            tell=reporter.tell,
+            ratio_of=pool.ratio_of,
+        )
     if pool.command is None:
         return AdvisoryScaler(replicas=len(pool.static_urls))
     return ProcessScaler(
@@ -79,15 +103,21 @@ def scaler_of(pool: ScaledPool, clock: Callable[[], float], run_directory: Path 
     )
 
 
+def check_keda() -> None:
+    """Raises `ExtraMissing`."""
+    try:
+        import autoscaler.keda.server  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissing(f"controller.keda needs gRPC ({error}): pip install 'weighbridge[keda]'") from error
+
+
 async def answer_keda(
     pools: Sequence[ScaledPool], backlog: Backlog, section: KedaSection, stop_event: asyncio.Event
 ) -> None:
-    """Answer KEDA until `stop_event`, whether this process leads or not. Raises `NotConnected` without the extra."""
-    try:
-        from autoscaler.keda.answer import decision_limit_s
-        from autoscaler.keda.server import serve
-    except ImportError as error:
-        raise ExtraMissing(f"controller.keda: gRPC is not installed ({error}): pip install 'weighbridge[keda]'") from error
+    """Answer KEDA until `stop_event`, whether this process leads or not."""
+    from autoscaler.keda.answer import decision_limit_s
+    from autoscaler.keda.server import serve
+
     limits_s = {pool.settings.pool: decision_limit_s(pool.settings) for pool in pools}
     await serve(backlog, limits_s, stop_event, host=section.host, port=section.port)
 
@@ -100,14 +130,12 @@ class _Process:
         pools: Sequence[ScaledPool],
         controller: ControllerSection,
         *,
-        kubernetes: bool,
         run_directory: Path | None,
         record_directory: Path | None,
         clock: Callable[[], float],
     ) -> None:
         self._pools = pools
         self._controller = controller
-        self._kubernetes = kubernetes
         self._run_directory = run_directory
         self._record_directory = record_directory
         self._clock = clock
@@ -121,32 +149,37 @@ class _Process:
             loop.add_signal_handler(number, stop_event.set)
         async with AsyncExitStack() as stack:
             cluster: OpenCluster | None = None
-            if self._kubernetes:
+            if any(pool.targets for pool in self._pools):
                 cluster = await open_cluster(self._controller, wall=self._clock, environ=environ)
-                stack.push_async_callback(cluster.api.close)
+                stack.push_async_callback(cluster.cluster.api.close)
             backlog = connect(redis_url, prefix=redis_prefix)
             stack.push_async_callback(_close, backlog)
             lead = Alone(identity_of(self._controller)) if cluster is None else cluster.election
+            reporter = None if cluster is None else self._reporter(cluster)
+            scalers = [
+                scaler_of(pool, self._clock, self._run_directory, cluster=cluster, reporter=reporter)
+                for pool in self._pools
+            ]
             _log.info("autoscaler started", pools=[stats.pool for stats in self._stats], identity=lead.identity)
-            if cluster is None:
-                _log.info("no lease is needed: no pool is in Kubernetes")
             async with asyncio.TaskGroup() as around:
-                if cluster is not None:
+                if cluster is None or reporter is None:
+                    _log.info("no lease is needed: no pool is in Kubernetes")
+                else:
+                    around.create_task(cluster.cluster.run(last_write_done), name="cluster")
                     around.create_task(cluster.election.run(last_write_done), name="election")
+                    around.create_task(reporter.run(stop_event), name="reporter")
                 around.create_task(self._serve(lead, cluster, last_write_done), name="autoscaler port")
+                if (keda := self._controller.keda) is not None:
+                    around.create_task(answer_keda(self._pools, backlog, keda, last_write_done), name="keda")
                 try:
-                    if self._controller.keda is not None:
-                        around.create_task(
-                            answer_keda(self._pools, backlog, self._controller.keda, last_write_done), name="keda"
-                        )
-                    await self._scale(backlog, lead, stop_event)
+                    await self._scale(scalers, backlog, lead, stop_event)
                 finally:
                     last_write_done.set()
         _log.info("autoscaler stopped")
 
-    async def _scale(self, backlog: Backlog, lead: Lead, stop_event: asyncio.Event) -> None:
+    async def _scale(self, scalers: Sequence[Scaler], backlog: Backlog, lead: Lead, stop_event: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            for pool, stats in zip(self._pools, self._stats, strict=True):
+            for pool, stats, scaler in zip(self._pools, self._stats, scalers, strict=True):
                 recorder = None if self._record_directory is None else Recorder(self._record_directory, pool.settings)
                 group.create_task(
                     run_autoscaler(
@@ -154,13 +187,27 @@ class _Process:
                         backlog,
                         self._clock,
                         stop_event,
-                        scaler=scaler_of(pool, self._clock, self._run_directory),
+                        scaler=scaler,
                         leads=lead.leads,
                         stats=stats,
                         recorder=recorder,
                     ),
                     name=f"autoscaler of {stats.pool}",
                 )
+
+    def _reporter(self, cluster: OpenCluster) -> Reporter:
+        pools = [
+            ReportedPool(stats=stats, targets=pool.targets, writes=pool.writes)
+            for pool, stats in zip(self._pools, self._stats, strict=True)
+        ]
+        return Reporter(
+            pools,
+            events=cluster.events,
+            status=cluster.status,
+            leads=cluster.election.leads,
+            rivals=cluster.cluster.rivals,
+            uid_of=cluster.cluster.uid_of,
+        )
 
     async def _serve(self, lead: Lead, cluster: OpenCluster | None, stop_event: asyncio.Event) -> None:
         timer = asyncio.get_running_loop().time
@@ -170,11 +217,11 @@ class _Process:
                 self._stats,
                 lead=lead,
                 calls={} if cluster is None else cluster.calls,
-                watch_ages_s=dict,
+                watch_ages_s=lambda: {} if cluster is None else cluster.watch_ages_s,
                 now=self._clock,
             ),
             unhealthy=lambda: health.unhealthy(self._stats, started_at_s=started_at_s, now_s=timer()),
-            unready=lambda: health.unready(self._stats, synced={}),
+            unready=lambda: health.unready(self._stats, synced={} if cluster is None else cluster.synced),
         )
         await admin.serve(application, stop_event, host=self._controller.host, port=self._controller.port)
 

@@ -75,6 +75,10 @@ class Cluster:
             )
         return held
 
+    def uid_of(self, target: Target) -> str | None:
+        """`None` until the target was read."""
+        return next((held.seen.uid for held, _ in self._watches if held.target == target and held.seen), None)
+
     async def run(self, stop_event: asyncio.Event) -> None:
         """Watch until `stop_event`."""
         async with asyncio.TaskGroup() as group:

@@ -1,5 +1,7 @@
 """The command line as a shell sees it: exit statuses and what is printed."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,8 @@ SCALED = STATIC.replace("{static: ['http://127.0.0.1:9']}", "{processes: {min: 1
 KUBERNETES = STATIC.replace("{static: ['http://127.0.0.1:9']}", "{kubernetes: {name: llama}}")
 
 
-def weighbridge(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command_line(*words), capture_output=True, text=True, timeout=30, check=False)
+def weighbridge(*words: str, environ: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command_line(*words), capture_output=True, text=True, timeout=30, check=False, env=environ)
 
 
 @pytest.fixture
@@ -70,14 +72,35 @@ def test_a_bad_configuration_ends_every_command_with_2(file: Path, command: tupl
     ]
 
 
-@pytest.mark.parametrize("command", ["gateway", "autoscaler", "up"])
-def test_kubernetes_pools_are_valid_but_not_run(file: Path, command: str) -> None:
-    file.write_text(f"{KUBERNETES}\nredis: {{url: 'redis://127.0.0.1:1'}}")
-    result = weighbridge(command, "--config", str(file))
+def test_up_has_no_cluster_for_kubernetes_pools(file: Path) -> None:
+    file.write_text(KUBERNETES)
+    result = weighbridge("up", "--config", str(file))
     assert result.returncode == 2
     assert result.stderr == (
-        "pools.chat: replicas.kubernetes is valid, but this release scales static and processes pools only\n"
+        "pools.chat: replicas.kubernetes needs a cluster; run `weighbridge gateway` and `weighbridge autoscaler` there\n"
     )
+
+
+def test_an_autoscaler_of_kubernetes_pools_says_that_there_is_no_cluster(file: Path) -> None:
+    file.write_text(f"{KUBERNETES}\nredis: {{url: 'redis://127.0.0.1:1'}}")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
+    result = weighbridge(
+        "autoscaler", "--config", str(file), "--port", "0", environ={**environ, "HOME": str(file.parent)}
+    )
+    assert result.returncode == 2
+    assert "cannot start" in result.stderr
+    assert f"there is no kubeconfig at {file.parent}/.kube/config" in result.stderr
+
+
+def test_an_autoscaler_whose_port_is_taken_says_so(file: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        file.write_text(f"{STATIC}\nredis: {{url: 'redis://127.0.0.1:1'}}\ncontroller: {{port: {port}}}")
+        result = weighbridge("autoscaler", "--config", str(file))
+    assert result.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
 
 
 def test_kubernetes_pools_can_be_checked(file: Path) -> None:
