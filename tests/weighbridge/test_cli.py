@@ -77,7 +77,8 @@ def test_up_has_no_cluster_for_kubernetes_pools(file: Path) -> None:
     result = weighbridge("up", "--config", str(file))
     assert result.returncode == 2
     assert result.stderr == (
-        "pools.chat: replicas.kubernetes needs a cluster; run `weighbridge gateway` and `weighbridge autoscaler` there\n"
+        "pools.chat: replicas.kubernetes needs a cluster; "
+        "run `weighbridge gateway` and `weighbridge autoscaler` there\n"
     )
 
 
