@@ -34,12 +34,20 @@ class Held:
     going: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Pods for which `replicas` was lowered: uid -> name and when."""
     _written: tuple[int, float] | None = None
+    _looked_at: tuple[TargetState | None, int | None] = (None, None)
     _marks: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """Annotations just written: uid -> draining since, and when it was written."""
 
     @property
     def known(self) -> bool:
         return self.seen is not None and self.bucket is not None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has changed since the last look, and nothing is under way: another look would find the
+        same."""
+        under_way = self.intent is None or self.intent.exits or self._written or self._marks or self.going
+        return not under_way and self._looked_at == self._version
 
     @property
     def outdated(self) -> bool:
@@ -81,6 +89,7 @@ class Held:
     def look(self, view: PoolView | None, *, leads: bool, deadline_s: float, now_s: float) -> Intent:
         """The intent after one more look. A follower's is always the one that a new leader would start with."""
         self._forget_writes(now_s)
+        self._looked_at = self._version
         by_ordinal = self.target.kind.by_ordinal
         if self.intent is None or not leads:
             self.intent = adopt(self.state, self.pods, view, by_ordinal=by_ordinal, now_s=now_s)
@@ -116,6 +125,10 @@ class Held:
         for uid in late:
             del self.going[uid]
         return list(late.values())
+
+    @property
+    def _version(self) -> tuple[TargetState | None, int | None]:
+        return self.seen, None if self.bucket is None else self.bucket.version
 
     def _forget_writes(self, now_s: float) -> None:
         if self._written is not None and self.seen is not None:

@@ -12,7 +12,8 @@ from autoscaler.kube.cluster import Cluster
 from autoscaler.kube.errors import Conflict, Denied, KubeError, NotFound, Unavailable
 from autoscaler.kube.held import Held
 from autoscaler.kube.intent import head_for, live, marks, replicas_now
-from autoscaler.kube.pod import Pod, draining_patch, record_of
+from autoscaler.kube.listing import Listing, RatioOf
+from autoscaler.kube.pod import Pod, draining_patch
 from autoscaler.kube.target import Target, Writes
 from autoscaler.kube.victims import removal_order
 from autoscaler.observation import Fleet, Override
@@ -29,8 +30,6 @@ _log = structlog.get_logger("autoscaler")
 
 Tell = Callable[[Target, str, str], None]
 """An Event on a target: its reason and its message."""
-RatioOf = Callable[[str], float | None]
-"""Seconds that a GPU takes for one second of the pool's price; `None` for a GPU that cannot serve it."""
 
 
 class KubernetesScaler:
@@ -58,8 +57,8 @@ class KubernetesScaler:
         self._writes = writes
         self._drain_deadline_s = drain_deadline_s
         self._tell = tell
-        self._ratio_of = ratio_of
-        self._held = tuple(cluster.hold(target) for target in targets)
+        self._listing = Listing(cluster.nodes, ratio_of)
+        self.held = tuple(cluster.hold(target) for target in targets)
         self._led = False
         self._advised: int | None = None
         self._failure: ScalingFailed | None = None
@@ -77,7 +76,7 @@ class KubernetesScaler:
     @property
     def known(self) -> bool:
         """Whether every target and its pods have been read."""
-        return all(held.known for held in self._held)
+        return all(held.known for held in self.held)
 
     @property
     def cold_start_s(self) -> float | None:
@@ -86,13 +85,13 @@ class KubernetesScaler:
     def fleet(self) -> Fleet:
         """In reference replicas. While something has not been read the fleet is paused, with the cause."""
         if not self.known:
-            causes = [held.missing or f"{held.target.label} has not been read" for held in self._held if not held.known]
+            causes = [held.missing or f"{held.target.label} has not been read" for held in self.held if not held.known]
             return Fleet(desired=0, ready=0, pending=0, draining=0, paused=causes[0])
-        if not self._cluster.leads() or any(held.outdated for held in self._held):
+        if not self._cluster.leads() or any(held.outdated for held in self.held):
             self._look(None)
-        told = [(held, held.intent) for held in self._held if held.intent is not None]
+        told = [(held, held.intent) for held in self.held if held.intent is not None]
         desired = mix.units(held.share(intent.told) for held, intent in told)
-        ready = mix.units(held.share(len(_serving(held))) for held in self._held)
+        ready = mix.units(held.share(len(_serving(held))) for held in self.held)
         if self._writes is Writes.NOTHING:
             desired = desired if self._advised is None else self._advised
         return Fleet(
@@ -100,7 +99,7 @@ class KubernetesScaler:
             ready=ready,
             pending=max(0, desired - ready),
             draining=sum(intent.draining for _, intent in told),
-            unschedulable=sum(pod.unschedulable is not None for held in self._held for pod in _staying(held)),
+            unschedulable=sum(pod.unschedulable is not None for held in self.held for pod in _staying(held)),
             paused=self._paused(),
             override=self._override(desired),
         )
@@ -108,14 +107,10 @@ class KubernetesScaler:
     def records(self) -> tuple[ReplicaRecord, ...] | None:
         if not self.known:
             return None
-        return tuple(
-            self._record(held, pod)
-            for held in self._held
-            for pod in sorted(held.pods.values(), key=lambda pod: (pod.created_at_s, pod.name))
-        )
+        return self._listing.records(self.held)
 
     def plan(self, desired: int) -> str | None:
-        if len(self._held) == 1 or not self.known:
+        if len(self.held) == 1 or not self.known:
             return None
         return mix.describe(mix.place(self._shares(), desired))
 
@@ -139,7 +134,7 @@ class KubernetesScaler:
         now_s = self._cluster.clock()
         self._look(view)
         work = {} if view is None else work_left(view)
-        for held, share in zip(self._held, mix.place(self._shares(), desired), strict=True):
+        for held, share in zip(self.held, mix.place(self._shares(), desired), strict=True):
             self._head(held, share.replicas, view, work, now_s)
         await self._write()
         if self._failure is not None:
@@ -152,11 +147,15 @@ class KubernetesScaler:
         leads = self._cluster.leads()
         took_over, self._led = leads and not self._led, leads
         now_s = self._cluster.clock()
-        for held in self._held:
+        changed = False
+        for held in self.held:
             if took_over:
                 held.intent = None
-            held.look(view, leads=leads, deadline_s=self._drain_deadline_s, now_s=now_s)
-        self._time_cold_starts()
+            if not held.quiet:
+                changed = True
+                held.look(view, leads=leads, deadline_s=self._drain_deadline_s, now_s=now_s)
+        if changed:
+            self._time_cold_starts()
 
     def _head(
         self,
@@ -189,7 +188,7 @@ class KubernetesScaler:
         """Bring annotations and numbers to what is intended. A failure is kept, for `apply` to raise."""
         try:
             async with asyncio.timeout(WRITE_LIMIT_S):
-                for held in self._held:
+                for held in self.held:
                     if self._paused() is None:
                         await self._mark(held)
                         if self._writes is Writes.ALL:
@@ -255,7 +254,7 @@ class KubernetesScaler:
 
     def _report(self) -> None:
         """Say what became of pods that were to go."""
-        for held in self._held:
+        for held in self.held:
             for name in held.removed():
                 _log.info("replica gone", pool=self._pool, replica=name)
             for name in held.overdue(self._cluster.clock()):
@@ -267,14 +266,14 @@ class KubernetesScaler:
                 if one.done is not None and "deadline" in one.done and (uid, "deadline") not in self._told_of:
                     self._told_of.add((uid, "deadline"))
                     self._tell(held.target, "DrainDeadline", f"{held.pods[uid].name}: {one.done}")
-        uids = {uid for held in self._held for uid in held.pods}
+        uids = {uid for held in self.held for uid in held.pods}
         self._told_of = {one for one in self._told_of if one[0] in uids}
 
     def _shares(self) -> tuple[mix.Share, ...]:
-        return tuple(held.share(0 if held.intent is None else held.intent.told) for held in self._held)
+        return tuple(held.share(0 if held.intent is None else held.intent.told) for held in self.held)
 
     def _paused(self) -> str | None:
-        for held in self._held:
+        for held in self.held:
             if held.seen is not None and held.seen.paused is not None:
                 return held.seen.paused
             rival = self._cluster.rivals.get(held.target.label)
@@ -285,31 +284,19 @@ class KubernetesScaler:
     def _override(self, desired: int) -> Override | None:
         if self._writes is not Writes.ALL:
             return None
-        foreign = [held.state.foreign for held in self._held if held.state.foreign is not None]
+        foreign = [held.state.foreign for held in self.held if held.state.foreign is not None]
         if not foreign:
             return None
         latest = max(foreign, key=lambda one: one.at_s)
         return Override(by=latest.by, replicas=desired, at_s=latest.at_s)
 
-    def _record(self, held: Held, pod: Pod) -> ReplicaRecord:
-        target = held.target
-        gpu, ratio = target.gpu, target.ratio
-        if self._cluster.nodes is not None:
-            found = self._cluster.nodes.gpu_of(pod.node)
-            found_ratio = None if found is None or found == gpu else self._ratio_of(found)
-            if found_ratio is not None:
-                gpu, ratio = found, found_ratio
-        leaving = None if held.intent is None else held.intent.exits.get(pod.uid)
-        drained = leaving is not None and leaving.done is not None
-        return record_of(pod, port=target.port, draining=leaving is not None, drained=drained, gpu=gpu, ratio=ratio)
-
     def _time_cold_starts(self) -> None:
         """Note how long pods took that have become ready since the last call. One that restarted tells nothing."""
-        ready = {uid: pod for held in self._held for uid, pod in held.pods.items() if pod.ready}
+        ready = {uid: pod for held in self.held for uid, pod in held.pods.items() if pod.ready}
         for uid, pod in ready.items():
             if self._timed is not None and uid not in self._timed and pod.ready_at_s is not None and not pod.restarts:
                 self._cold_starts_s.append(max(0.0, pod.ready_at_s - pod.created_at_s))
-        known = {uid for held in self._held for uid in held.pods}
+        known = {uid for held in self.held for uid in held.pods}
         self._timed = ready.keys() | ((self._timed or set()) & known)
 
 
