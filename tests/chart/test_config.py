@@ -29,7 +29,7 @@ def test_the_configuration_passes_its_own_check(name: str, component: str, tmp_p
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@pytest.mark.parametrize("component", ["gateway", "autoscaler"])
+@pytest.mark.parametrize("component", ["gateway", "autoscaler", "dashboard"])
 def test_a_container_has_the_variables_that_its_configuration_names_and_no_other_secrets(
     name: str, component: str
 ) -> None:
@@ -101,6 +101,13 @@ def test_what_keda_owns_says_so_and_the_autoscaler_answers_keda() -> None:
     assert config(rendered, "control.yaml")["pools"]["chat"]["replicas"]["kubernetes"]["owner"] == "keda"
     assert config(rendered, "control.yaml")["controller"]["keda"] == {"host": "0.0.0.0", "port": 4004}
     assert "keda" not in config(render_example("ha"), "control.yaml")["controller"]
+
+
+@pytest.mark.parametrize("nodes", [pytest.param(True, id="allowed"), pytest.param(False, id="not allowed")])
+def test_nodes_are_read_where_that_is_allowed(nodes: bool) -> None:
+    rendered = render(laid_over(example("simulated"), {"rbac": {"nodes": nodes}}))
+    assert config(rendered, "control.yaml")["controller"].get("read_nodes", False) is nodes
+    assert (len(rendered.all("ClusterRole")) == 1) is nodes
 
 
 def test_each_release_has_a_lease_of_its_own() -> None:

@@ -8,6 +8,7 @@ from tests.chart.render import EXAMPLES, Rendered, example, laid_over, render, r
 
 PROMETHEUS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 KEDA = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}]
+PROXIES = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "proxies"}}}]
 STRANGER = {"app": "stranger"}
 
 
@@ -58,6 +59,8 @@ def _is(peer: dict[str, Any], labels: dict[str, str], namespace: str) -> bool:
         pytest.param("gateway", 4000, STRANGER, "serving", True, id="client to gateway"),
         pytest.param("gateway", 4001, STRANGER, "serving", False, id="client to the admin port"),
         pytest.param("gateway", 4001, STRANGER, "monitoring", True, id="Prometheus to the admin port"),
+        pytest.param("dashboard", 4003, STRANGER, "serving", False, id="stranger to the operator page"),
+        pytest.param("dashboard", 4003, STRANGER, "proxies", True, id="proxy with a login to the operator page"),
         pytest.param("autoscaler", 4002, STRANGER, "monitoring", True, id="Prometheus to autoscaler"),
         pytest.param("autoscaler", 4004, STRANGER, "keda", True, id="KEDA to autoscaler"),
         pytest.param("autoscaler", 4004, STRANGER, "serving", False, id="stranger to autoscaler"),
@@ -66,7 +69,8 @@ def _is(peer: dict[str, Any], labels: dict[str, str], namespace: str) -> bool:
 def test_only_those_who_must_are_heard(
     component: str, port: int, labels: dict[str, str], namespace: str, answer: bool
 ) -> None:
-    rendered = render(laid_over(example("keda"), {"networkPolicy": {"prometheus": PROMETHEUS, "keda": KEDA}}))
+    peers = {"prometheus": PROMETHEUS, "keda": KEDA, "dashboard": PROXIES}
+    rendered = render(laid_over(example("keda"), {"networkPolicy": peers}))
     assert heard(rendered, component, port, labels=labels, namespace=namespace) is answer
 
 

@@ -41,7 +41,6 @@ LONG_NAMES = laid_over(
                 "targets": {"t" * 20: {}, "u" * 20: {}},
             }
         },
-        "dashboard": {"enabled": True},
     },
 )
 
@@ -221,12 +220,10 @@ def test_the_gateway_has_time_to_drain(limits: dict[str, float], grace_s: int) -
     assert pod["containers"][0]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "openai"}
 
 
-def test_the_operator_page_is_there_when_it_is_asked_for() -> None:
-    rendered = render(laid_over(example("simulated"), {"dashboard": {"enabled": True}}))
-    container = rendered.one("Deployment", "dashboard")["spec"]["template"]["spec"]["containers"][0]
-    assert container["args"][0] == "dashboard"
-    assert rendered.one("Service", "dashboard")["spec"]["ports"][0]["targetPort"] == "page"
-    assert [item for item in render_example("simulated").objects if item["metadata"]["name"] == "wb-dashboard"] == []
+def test_the_operator_page_can_be_left_out() -> None:
+    assert render_example("simulated").one("Service", "dashboard")["spec"]["ports"][0]["targetPort"] == "page"
+    rendered = render(laid_over(example("simulated"), {"dashboard": {"enabled": False}}))
+    assert [item["kind"] for item in rendered.objects if item["metadata"]["name"] == "wb-dashboard"] == []
 
 
 def test_the_image_is_pinned_by_digest_where_one_is_given() -> None:

@@ -103,3 +103,20 @@ def test_a_simulated_worker_answers_its_probes(tmp_path: Path) -> None:
     with running(arguments, env, tmp_path / "log") as process:
         assert answered(container, {8000: port}, process, tmp_path / "log") == {"/health"}
         assert status(f"http://127.0.0.1:{port}/metrics") == 200
+
+
+@pytest.mark.timeout(120)
+def test_the_operator_page_answers_its_probes(tmp_path: Path) -> None:
+    rendered = render_example("external-redis")
+    container = container_of(rendered, "dashboard")
+    file = tmp_path / "control.yaml"
+    file.write_text(json.dumps(known(config(rendered, "control.yaml"))), encoding="utf-8")
+    port = free_port()
+    changed = {"/etc/weighbridge/control.yaml": str(file), "4003": str(port)}
+    assert set(changed) <= set(container["args"])
+    arguments = [changed.get(argument, argument) for argument in container["args"]]
+    with start_redis(tmp_path) as server:
+        env = {**environment(rendered, "dashboard"), "WEIGHBRIDGE_REDIS_URL": server.url}
+        with running(arguments, env, tmp_path / "log") as process:
+            assert answered(container, {4003: port}, process, tmp_path / "log") == {"/healthz"}
+            assert status(f"http://127.0.0.1:{port}/") == 200

@@ -32,6 +32,7 @@ servers are in it: only the gateway needs those.
 {{- $gateway := dict "host" "0.0.0.0" "port" 4000 "admin_host" "0.0.0.0" "admin_port" 4001 "workers" (int $root.Values.gateway.workers) -}}
 {{- with $root.Values.gateway.limits }}{{ $_ := set $gateway "limits" . }}{{ end -}}
 {{- $controller := dict "host" "0.0.0.0" "port" 4002 "lease" (merge (dict "name" (include "weighbridge.name" (list $root "autoscaler"))) $root.Values.autoscaler.lease) -}}
+{{- if $root.Values.rbac.nodes }}{{ $_ := set $controller "read_nodes" true }}{{ end -}}
 {{- if include "weighbridge.keda" $root }}{{ $_ := set $controller "keda" (dict "host" "0.0.0.0" "port" 4004) }}{{ end -}}
 {{- $config := dict "pools" $pools "gateway" $gateway "controller" $controller "redis" (dict "url" "os.environ/WEIGHBRIDGE_REDIS_URL" "prefix" $root.Values.redis.prefix) -}}
 {{- with $root.Values.autoscaler_defaults }}{{ $_ := set $config "autoscaler" . }}{{ end -}}
