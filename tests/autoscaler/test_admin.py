@@ -14,7 +14,7 @@ from autoscaler.observation import Known, Observation, Override, Unknown
 from autoscaler.stats import PoolStats
 from backlog.records import PoolName
 from tests.autoscaler.builders import fleet, work
-from tests.autoscaler.kube.test_news import decision
+from tests.autoscaler.decisions import decision
 from tests.autoscaler.replicas import until
 from tests.redis_servers import free_port
 

@@ -14,7 +14,7 @@ from autoscaler.kube.target import DEPLOYMENT, Target, Writes
 from autoscaler.observation import Fleet, Observation, Override, Unknown
 from autoscaler.stats import PoolStats
 from backlog.records import PoolName
-from tests.autoscaler.kube.test_news import decision
+from tests.autoscaler.decisions import decision
 from tests.kube.server import FakeServer
 
 TARGET = Target(kind=DEPLOYMENT, namespace="ml", name="chat", port=8000)
