@@ -145,7 +145,7 @@ def test_no_secret_and_no_test_is_sent_to_the_build(tmp_path: Path) -> None:
 def test_what_is_installed_fits_and_holds_nothing_that_does_not_serve(image: Image) -> None:
     installed = {path.name for path in image.packages.iterdir()}
     assert FORBIDDEN & installed == set()
-    assert {"gateway", "autoscaler", "kubernetes", "grpc", "uvloop"} <= installed
+    assert {"gateway", "autoscaler", "dashboard", "kubernetes", "grpc", "uvloop"} <= installed
     size_mb = (
         sum(path.stat().st_size for path in image.root.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
     )
@@ -176,12 +176,12 @@ def test_the_command_runs(image: Image, tmp_path: Path) -> None:
     assert "chat" in checked.stdout
     # Weights and scripts that are no Python are in the wheel: prices are learned ones.
     code = (
-        "from importlib.resources import files; import backlog.scripts, estimator;"
+        "from importlib.resources import files; import backlog.scripts, dashboard, estimator;"
         "print(len([p for p in files(backlog.scripts).iterdir() if p.name.endswith('.lua')]),"
-        "len(list(files(estimator).rglob('*.safetensors'))))"
+        "len(list(files(estimator).rglob('*.safetensors'))), len(list(files(dashboard).joinpath('static').iterdir())))"
     )
     found = image.run("python3", "-c", code)
-    assert all(int(count) > 0 for count in found.stdout.split()), found.stderr
+    assert [int(count) > 0 for count in found.stdout.split()] == [True] * 3, found.stderr
 
 
 @pytest.mark.timeout(600)
