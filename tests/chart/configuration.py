@@ -5,7 +5,6 @@ import re
 from typing import Any
 
 from tests.chart.render import Rendered
-from weighbridge.config_models import Config
 
 VARIABLE = re.compile(r"os\.environ/(\w+)")
 FILES = {"gateway": "gateway.yaml", "autoscaler": "control.yaml", "dashboard": "control.yaml"}
@@ -31,10 +30,3 @@ def environment(rendered: Rendered, component: str) -> dict[str, str]:
         value = f"{secret['name']}/{secret['key']}" if secret else entry["value"]
         found[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]].replace("/", "-"), value)
     return found
-
-
-def known(document: dict[str, Any]) -> dict[str, Any]:
-    """Without what this release's configuration has no keys for."""
-    if "controller" not in Config.model_fields:
-        del document["controller"]
-    return document

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.configuration import config, environment, known
+from tests.chart.configuration import config, environment
 from tests.chart.render import example, laid_over, render, render_example
 from tests.redis_servers import free_port, start_redis
 
@@ -75,7 +75,7 @@ def test_the_gateway_answers_its_probes_and_ends_with_its_grace(tmp_path: Path) 
     tenants = {"a": {"keys": [{"secret": "keys", "key": "a"}]}}
     rendered = render(laid_over(example("external-redis"), {"tenants": tenants}))
     container = container_of(rendered, "gateway")
-    document = known(config(rendered))
+    document = config(rendered)
     ports = {4000: free_port(), 4001: free_port()}
     document["gateway"] |= {"port": ports[4000], "admin_port": ports[4001]}
     command, option, path = container["args"]
@@ -110,7 +110,7 @@ def test_the_operator_page_answers_its_probes(tmp_path: Path) -> None:
     rendered = render_example("external-redis")
     container = container_of(rendered, "dashboard")
     file = tmp_path / "control.yaml"
-    file.write_text(json.dumps(known(config(rendered, "control.yaml"))), encoding="utf-8")
+    file.write_text(json.dumps(config(rendered, "control.yaml")), encoding="utf-8")
     port = free_port()
     changed = {"/etc/weighbridge/control.yaml": str(file), "4003": str(port)}
     assert set(changed) <= set(container["args"])
