@@ -1,6 +1,5 @@
 """The configuration that the chart writes is one that Weighbridge reads, and holds no secret."""
 
-import json
 from pathlib import Path
 from typing import Any
 
