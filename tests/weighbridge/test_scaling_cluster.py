@@ -193,3 +193,27 @@ async def test_a_leader_that_is_killed_is_replaced_and_no_replica_goes_because_o
     assert "lead given back" in other.output
     view = await backlog.view(POOL)
     assert view.replicas, "replicas outlive the autoscaler, and stay on the list"
+
+
+@pytest.mark.timeout(120)
+async def test_while_the_api_server_is_away_nobody_leads_and_afterwards_all_is_as_it_was(
+    cluster: FakeServer, start: Any, backlog: Backlog
+) -> None:
+    async with load(backlog, lambda: 60.0):
+        one = start("one")
+        await one.ready()
+        await until(lambda: replicas(cluster) == 3)
+        await cluster.go_down()
+        lead = re.compile(r'^weighbridge_autoscaler_leader\{identity="one_\w+"\} 0', re.MULTILINE)
+        async with asyncio.timeout(20):
+            while lead.search((await one.get("/metrics"))[1]) is None:
+                await asyncio.sleep(0.05)
+        assert (await one.get("/healthz"))[0] == 200, "it goes on deciding"
+        await cluster.come_up()
+        decisions = len(await backlog.decisions(POOL))
+        async with asyncio.timeout(30):
+            while len(await backlog.decisions(POOL)) < decisions + 3:
+                await asyncio.sleep(0.05)
+        assert orders(cluster) == [3], "nothing was changed but once, before"
+    assert one.output.count('"lead lost"') == 1
+    assert one.output.count("autoscaler step failed") == 0
