@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from autoscaler.offered import History
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import PoolView
+from estimator.calibrate import mixed_ratio
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class Work:
     waiting: int
     waiting_gpu_s: float
     backlog_s: float
-    """Prefill that waits or is sent and not yet past its first token, in replica-seconds."""
+    """Prefill that waits or is sent and not yet past its first token, in seconds of a replica on the pool's GPU."""
     in_flight: int
     kv_tokens: int
     """Predicted peak KV footprint of what waits and runs."""
@@ -133,10 +134,13 @@ def _work(view: PoolView, settings: AutoscalerSettings, known_age_s: float) -> K
         return Unknown(cause=f"the newest report is {youngest_s:.0f} s old", age_s=max(known_age_s, youngest_s))
     reports = [seen.report for seen in fresh]
     shares = [share for report in reports for share in report.running.values()]
+    # Weights are in the seconds of the replicas that there are; replicas are counted in those of the pool's own GPU.
+    mixed = mixed_ratio([record.ratio for record in view.replicas or ()])
+    prefill_s = sum(report.waiting_prefill_s for report in reports) + sum(share.prefill_s for share in shares)
     work = Work(
         waiting=sum(report.waiting for report in reports),
         waiting_gpu_s=sum(report.waiting_gpu_s for report in reports),
-        backlog_s=sum(report.waiting_prefill_s for report in reports) + sum(share.prefill_s for share in shares),
+        backlog_s=prefill_s / mixed,
         in_flight=sum(share.in_flight for share in shares),
         kv_tokens=sum(report.waiting_kv_tokens for report in reports) + sum(share.kv_tokens for share in shares),
         partial=len(fresh) < len(view.reports),

@@ -64,6 +64,8 @@ class WorkerReport:
 
     `arrived`, `arrived_gpu_s`, `settled`, `ttft_misses`, `tpot_misses` and `attributed_s` only grow while the worker
     lives; readers take differences per worker. A miss is a settled request over its pool's SLO.
+    `arrived_gpu_s` is in seconds of the pool's own GPU, whatever runs now: replicas are counted in it. The rest is in
+    the seconds that the pool's replicas take.
     """
 
     worker: WorkerId

@@ -97,6 +97,8 @@ class Calibration:
         self.scalars: dict[str, Scalar] = {}
         self.ratio = 1.0
         """The pool's: weights are multiplied by it."""
+        self.mixed = 1.0
+        """The part of `ratio` that is the GPUs': for a pool of its own GPU alone, 1."""
         self.drifts: dict[str, Drift] = {}
         """The replicas that are not what they are priced as, and how."""
         self.loaded = False
@@ -184,7 +186,7 @@ class Calibration:
             del self.scalars[name]
         here = [self.scalars[name] for name in replicas if name in self.scalars]
         shown = pool_ratio(here or self.scalars.values())
-        mixed = mixed_ratio([replica.gpu_ratio for replica in replicas.values()])
+        self.mixed = mixed = mixed_ratio([replica.gpu_ratio for replica in replicas.values()])
         self.ratio = shown * mixed
         for name, replica in replicas.items():
             ratio = self.scalar_of(name).ratio

@@ -93,9 +93,9 @@ class Pool:
     # Admission
 
     def arrive(self, weight: Weight) -> None:
-        """Count a request's work as offered load, whether it is served or not."""
+        """Count a request's work as offered load, in seconds of the pool's own GPU, whether it is served or not."""
         self._arrived += 1
-        self._arrived_gpu_s += weight.gpu_s
+        self._arrived_gpu_s += weight.gpu_s / self.fleet.calibration.mixed
         self.changed = True
 
     def choose(self, weight: Weight, now_s: float, *, avoid: Iterable[str], salt: int) -> pick.Pick | None:

@@ -6,15 +6,20 @@ is being removed already is no part of the number: KEDA would start another in i
 """
 
 from dataclasses import dataclass
+from math import ceil
 
 from autoscaler.settings import AutoscalerSettings
 from backlog.records import PoolView, ReplicaState
+from estimator.calibrate import mixed_ratio
 
 METRIC = "weighbridge-replicas"
 TARGET = 1.0
 """With a target of 1 per replica the metric is the number of replicas."""
 DECISION_LIMIT_S = 60.0
 """A decision that is older is not answered from, unless the pool decides more slowly than every 20 s."""
+
+
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,8 @@ def answer(view: PoolView, *, limit_s: float) -> Answer | Unanswered:
         return Unanswered(cause="no replica list has been published")
     ready = sum(record.state is ReplicaState.READY for record in view.replicas)
     draining = sum(record.state is ReplicaState.DRAINING and not record.drained for record in view.replicas)
-    replicas = max(decision.desired, ready) + draining
+    # A decision counts replicas on the pool's own GPU, KEDA counts pods: of a GPU half as fast it takes two for one.
+    ratio = mixed_ratio([record.ratio for record in view.replicas])
+    replicas = max(ceil(decision.desired * ratio - ROUNDING), ready) + draining
     waiting = view.queue.tickets > 0 or any(seen.report.waiting > 0 for seen in view.reports)
     return Answer(replicas=replicas, active=replicas > 0 or waiting)

@@ -1,11 +1,13 @@
 """Known, unknown and stale are three different things."""
 
+from dataclasses import replace
+
 import pytest
 
 from autoscaler.observation import Known, Observation, Unknown, observe, observe_outage
 from autoscaler.offered import History, advance
 from backlog.records import PoolView
-from tests.autoscaler.builders import START_S, fleet, report, running, settings, share, view
+from tests.autoscaler.builders import START_S, fleet, record, report, running, settings, share, view
 
 
 def see(*views: PoolView, **changes: object) -> Observation:
@@ -32,6 +34,13 @@ def test_work_is_summed_over_workers_and_replicas() -> None:
     assert work.backlog_s == pytest.approx(2.0)
     assert seen.work.age_s == 0.5
     assert not work.partial
+
+
+def test_waiting_work_is_counted_in_seconds_of_the_pools_own_gpu() -> None:
+    replicas = tuple(replace(record(name), ratio=ratio) for name, ratio in (("r1", 1.0), ("r2", 3.0)))
+    seen = see(view(report(waiting_prefill_s=3.0), replicas=replicas))
+    assert isinstance(seen.work, Known)
+    assert seen.work.value.backlog_s == pytest.approx(2.0)
 
 
 def test_no_worker_is_unknown_and_not_idle() -> None:

@@ -99,6 +99,17 @@ def test_a_pool_that_runs_on_gpus_half_as_fast_weighs_double(ratios: tuple[float
     assert slow.weigher.weigh(chat(), ("a",)).gpu_s == 2.0 * plain.weigher.weigh(chat(), ("a",)).gpu_s
 
 
+def test_offered_load_is_in_seconds_of_the_pools_own_gpu_whatever_runs() -> None:
+    """Replicas are counted in them; with the mean of the GPUs in it slow ones would be ordered twice over."""
+    arrived_s = []
+    for ratios in ((1.0,), (2.0,), (1.0, 3.0)):
+        one = pool()
+        one.fleet.hear(view(replicas=listed(*ratios)), 0.0, mine=frozenset())
+        one.arrive(one.weigher.weigh(chat(), ("a",)))
+        arrived_s.append(one.report(0.0, epoch_s=0.0).arrived_gpu_s)
+    assert arrived_s == pytest.approx([arrived_s[0]] * 3)
+
+
 def share_under_load(ratios: dict[str, float], *, load_ratio: float = 1.1) -> tuple[dict[str, float], float, float]:
     """Prefills of equal price arrive at random at replicas that do them one after the other, each at its own speed.
     There are `load_ratio` times as many as they can do.

@@ -71,6 +71,23 @@ def test_a_decision_as_old_as_the_limit_is_answered_from() -> None:
     assert isinstance(answer(found, limit_s=LIMIT_S), Answer)
 
 
+@pytest.mark.parametrize(
+    ("desired", "ratio", "replicas"),
+    [
+        pytest.param(2, 2.0, 4, id="half as fast"),
+        pytest.param(2, 1.2, 3, id="a little slower"),
+        pytest.param(4, 0.25, 1, id="four times as fast"),
+        pytest.param(3, 1 / 3, 1, id="no rounding up of an error"),
+    ],
+)
+def test_pods_are_counted_where_decisions_count_replicas_on_the_pools_gpu(
+    desired: int, ratio: float, replicas: int
+) -> None:
+    (one,) = seen(desired, READY).replicas or ()
+    said = answer(replace(seen(desired), replicas=(replace(one, ratio=ratio),)), limit_s=LIMIT_S)
+    assert said == Answer(replicas=replicas, active=True)
+
+
 @given(desired=st.integers(0, 20), states=st.lists(st.sampled_from(ReplicaState), max_size=20))
 def test_no_replica_that_gateways_use_is_ever_given_up(desired: int, states: list[ReplicaState]) -> None:
     said = answer(seen(desired, *states), limit_s=LIMIT_S)
