@@ -70,9 +70,11 @@ function tiles(pool) {
   const waits = queue === null ? "no gateway worker reports" : queue.requests === 0 ? "nothing waits" :
     `${number(queue.requests, 0)} request${queue.requests === 1 ? "" : "s"}` + (known(queue.waiting_s) ? `, for ${span(queue.waiting_s)}` : "");
   const gpus = pool.gpus_per_replica;
-  const load = known(pool.offered_load) ? `replicas kept busy by what arrives` : "not known yet";
   const parts = known(pool.starting) ? `${pool.starting} starting, ${pool.draining} draining` :
     pool.replicas === null ? "no scaler publishes a list" : `${pool.replicas.length} configured, their state is not watched`;
+  const mixed = pool.replicas !== null && pool.replicas.some((one) => one.gpu !== pool.gpu);
+  const counted = mixed ? `, counted on ${pool.gpu}` : "";
+  const load = known(pool.offered_load) ? `replicas kept busy by what arrives${counted}` : "not known yet";
   const bounds = known(pool.min_replicas) ? ` (${pool.min_replicas} to ${pool.max_replicas})` : "";
   return make("dl", { class: "tiles" },
     tile("Queue", queue === null ? unknown(waits) : seconds(queue.gpu_s), "GPU-s", waits, age(pool.work_age_s)),
@@ -80,7 +82,7 @@ function tiles(pool) {
       gpus === 1 ? "the queue over the GPUs that serve" : `the queue over the replicas that serve, ${gpus} GPUs each`, age(pool.work_age_s)),
     tile("Offered load", seconds(pool.offered_load), null, load, age(pool.decision_age_s, OLD_DECISION_S)),
     tile("Ready", count(pool.ready), null, parts, age(pool.age_s)),
-    tile("Desired", count(pool.desired), null, `by the autoscaler${bounds}`, age(pool.decision_age_s, OLD_DECISION_S)),
+    tile("Desired", count(pool.desired), null, `by the autoscaler${bounds}${counted}`, age(pool.decision_age_s, OLD_DECISION_S)),
   );
 }
 
