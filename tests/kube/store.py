@@ -18,6 +18,7 @@ from tests.kube.scale import scale_from_object
 from tests.kube.selector import Predicate
 from tests.kube.status import already_exists, bad_request, conflict, expired, invalid, not_found
 from tests.kube.target import KINDS, WITH_STATUS, Target
+from tests.kube.validate import validate
 
 Json = dict[str, Any]
 Place = tuple[str, str]
@@ -99,6 +100,7 @@ class Store:
             item.pop("status", None)
         if target.resource in SCALED:
             item.setdefault("spec", {}).setdefault("replicas", 1)
+        validate(target, item, None)
         self._complete(target, item, None)
         claim_replicas(None, item, manager=manager, subresource="", api_version=target.api_version, at=self.now())
         return self._commit((target.group, target.resource), target.namespace, None, item)
@@ -197,6 +199,8 @@ class Store:
         asked = (body.get("metadata") or {}).get("resourceVersion")
         if asked is not None and asked != old["metadata"]["resourceVersion"]:
             raise conflict(target.qualified, target.name)
+        if whole and asked is None and target.resource == "leases":
+            raise invalid("metadata.resourceVersion: Invalid value: must be specified for an update")
         if target.subresource == "scale":
             base = {} if whole else scale_from_object(old)
             wanted = merged(base, body).get("spec", {}).get("replicas", 0)
@@ -212,6 +216,7 @@ class Store:
                 new["status"] = old.get("status", {})
             if (new.get("metadata") or {}).get("name") != target.name:
                 raise bad_request("the name of the object does not match the name on the URL")
+        validate(target, new, old)
         self._complete(target, new, old)
         claim_replicas(
             old,

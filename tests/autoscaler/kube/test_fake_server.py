@@ -10,6 +10,9 @@ import pytest
 from tests.kube.manifests import config_map, deployment, node
 from tests.kube.rbac import Access, Rule, rules_from_manifests
 from tests.kube.server import FakeServer
+from tests.kube.status import Refusal
+from tests.kube.target import Target
+from tests.kube.validate import validate
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -160,6 +163,77 @@ async def test_a_status_changes_through_its_subresource_only(server: FakeServer,
     assert "status" not in after or not after["status"]
     _, after = await call("PATCH", f"{DEPLOYMENTS}/chat/status", patch, content_type=MERGE)
     assert after["status"] == {"replicas": 3}
+
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+EVENTS = "/api/v1/namespaces/default/events"
+PODS = "/api/v1/namespaces/default/pods"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param(MAPS, {"metadata": {"name": "Upper"}}, 422, id="a name in capitals"),
+        pytest.param(MAPS, {"metadata": {"name": "a"}, "data": {"x": 1}}, 400, id="data that is no text"),
+        pytest.param(MAPS, {"metadata": {"name": "a", "annotations": {"x": True}}}, 400, id="an annotation of no text"),
+        pytest.param(MAPS, {"metadata": {"name": "a", "annotations": {"a b": "x"}}}, 422, id="an annotation's name"),
+        pytest.param(MAPS, {"metadata": {"name": "a", "labels": {"x": "a b"}}}, 422, id="a label with a space"),
+        pytest.param(
+            MAPS, {"metadata": {"name": "a", "annotations": {"x": "y" * 2**19}}}, 422, id="an annotation too long"
+        ),
+        pytest.param(
+            LEASES,
+            {"metadata": {"name": "a"}, "spec": {"renewTime": "2026-01-01T00:00:00Z"}},
+            400,
+            id="a lease's time without microseconds",
+        ),
+        pytest.param(LEASES, {"metadata": {"name": "a"}, "spec": {"leaseDurationSeconds": 0}}, 422, id="no duration"),
+        pytest.param(LEASES, {"metadata": {"name": "a"}, "spec": {"leaseTransitions": -1}}, 422, id="transitions"),
+        pytest.param(
+            EVENTS,
+            {"metadata": {"name": "a"}, "involvedObject": {"namespace": "other"}},
+            422,
+            id="an event of another namespace",
+        ),
+        pytest.param(
+            EVENTS,
+            {"metadata": {"name": "a"}, "involvedObject": {"namespace": "default"}, "lastTimestamp": "now"},
+            400,
+            id="an event at no time",
+        ),
+        pytest.param(
+            PODS,
+            {"metadata": {"name": "a", "annotations": {"controller.kubernetes.io/pod-deletion-cost": "1.5"}}},
+            422,
+            id="a deletion cost that is no integer",
+        ),
+        pytest.param(DEPLOYMENTS, {"metadata": {"name": "a"}, "spec": {"replicas": "2"}}, 400, id="replicas as text"),
+        pytest.param(DEPLOYMENTS, {"metadata": {"name": "a"}, "spec": {"replicas": -1}}, 422, id="negative replicas"),
+    ],
+)
+async def test_what_a_real_server_does_not_store_is_refused(call: Client, path: str, body: Any, status: int) -> None:
+    assert (await call("POST", path, body))[0] == status
+
+
+def test_a_config_map_holds_a_megabyte() -> None:
+    target = Target(group="", version="v1", resource="configmaps", namespace="default", name="a")
+    validate(target, config_map("a", x="y" * (2**20 - 1)), None)
+    with pytest.raises(Refusal, match="Too long"):
+        validate(target, config_map("a", x="y" * 2**20), None)
+
+
+async def test_a_lease_is_not_replaced_without_its_version(call: Client) -> None:
+    _, lease = await call("POST", LEASES, {"metadata": {"name": "a"}, "spec": {"holderIdentity": "me"}})
+    assert (await call("PUT", f"{LEASES}/a", lease))[0] == 200
+    del lease["metadata"]["resourceVersion"]
+    assert (await call("PUT", f"{LEASES}/a", lease))[0] == 422
+
+
+async def test_the_spec_of_a_pod_stays(server: FakeServer, call: Client) -> None:
+    server.store.put("pods", {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "default"}})
+    patch = {"metadata": {"annotations": {"x": "y"}}}
+    assert (await call("PATCH", f"{PODS}/a", patch, content_type=MERGE))[0] == 200
+    assert (await call("PATCH", f"{PODS}/a", {"spec": {"nodeName": "n"}}, content_type=MERGE))[0] == 422
 
 
 async def test_a_deleted_object_with_a_finalizer_goes_with_its_last(server: FakeServer, call: Client) -> None:
