@@ -111,7 +111,7 @@ class AutoscalerMetrics(Collector):
         )
         age = GaugeMetricFamily(
             "weighbridge_autoscaler_observation_age_seconds",
-            "Age of an input of the last decision, now; of an unknown one, since it was last known",
+            "Age of an input of the last decision, now; of unknown work and load, since they were last known",
             labels=("pool", "source"),
         )
         known = GaugeMetricFamily(
@@ -129,7 +129,8 @@ class AutoscalerMetrics(Collector):
             if isinstance(seen.work, Known):
                 backlog.add_metric((pool.pool,), seen.work.value.backlog_s)
             for source, (age_s, is_known) in _ages(seen).items():
-                age.add_metric((pool.pool, source), age_s + since_s)
+                if age_s is not None:
+                    age.add_metric((pool.pool, source), age_s + since_s)
                 known.add_metric((pool.pool, source), float(is_known))
         yield from (load, backlog, age, known)
 
@@ -176,6 +177,11 @@ class AutoscalerMetrics(Collector):
         yield from (calls, age)
 
 
-def _ages(seen: Observation) -> dict[str, tuple[float, bool]]:
-    inputs = {"work": seen.work, "offered-load": seen.offered_load, "misses": seen.misses}
-    return {name: (value.age_s, isinstance(value, Known)) for name, value in inputs.items()}
+def _ages(seen: Observation) -> dict[str, tuple[float | None, bool]]:
+    """Inputs with their age and whether they are known. In an idle pool nothing misses its SLO: that is no old news."""
+    misses_age_s = seen.misses.age_s if isinstance(seen.misses, Known) else None
+    return {
+        "work": (seen.work.age_s, isinstance(seen.work, Known)),
+        "offered-load": (seen.offered_load.age_s, isinstance(seen.offered_load, Known)),
+        "misses": (misses_age_s, isinstance(seen.misses, Known)),
+    }

@@ -71,7 +71,7 @@ def test_what_the_last_decision_rests_on_is_shown() -> None:
         "pool_replicas['chat', 'unschedulable']": 1, "cold_start_seconds['chat']": 42.0, "paused['chat']": 1.0,
         "override_replicas['chat']": 6, "offered_load['chat']": 1.5, "backlog_work_seconds['chat']": 5.5,
         "observation_age_seconds['chat', 'work']": 0.5, "observation_age_seconds['chat', 'offered-load']": 0.0,
-        "observation_age_seconds['chat', 'misses']": 0.0, "observation_known['chat', 'work']": 1.0,
+        "observation_known['chat', 'work']": 1.0,
         "observation_known['chat', 'offered-load']": 1.0, "observation_known['chat', 'misses']": 0.0,
         "decisions_total['chat', 'law']": 2, "apply_errors_total['chat', 'denied']": 1,
         "step_duration_seconds_count['chat']": 2, "step_duration_seconds_sum['chat']": 100.003,
