@@ -205,6 +205,10 @@ def test_processes_that_serve_survive_evictions_and_lost_nodes() -> None:
         assert [entry["topologyKey"] for entry in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
 
 
+def test_one_autoscaler_is_enough_where_nothing_is_scaled() -> None:
+    assert render_example("external-redis").one("Deployment", "autoscaler")["spec"]["replicas"] == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "grace_s"),
     [
