@@ -12,6 +12,7 @@ class AdvisoryScaler:
 
     advisory = True
     withdraws = False
+    known = True
     cold_start_s: float | None = None
 
     def __init__(self, *, replicas: int) -> None:

@@ -104,6 +104,8 @@ class Autoscaler:
         self._outage_cause: str | None = None
         self._publish_failed = False
         self._failing: set[str] = set()
+        self._blind_since_s: float | None = None
+        self._told_blind = False
 
     async def run(self, stop_event: asyncio.Event) -> None:
         try:
@@ -130,11 +132,11 @@ class Autoscaler:
         now_s = self._clock()
         if view is not None:
             self._history = advance(self._history, view, keep_s=self._settings.history_s, now_s=now_s)
-        leading = self._leads()
-        took_over, self._led = leading and not self._led, leading
+        leading, sees = self._leads(), self._sees(timer())
+        took_over, self._led = leading and not self._led, leading and sees
         if leading:
             await self._carry_out("advance", self._scaler.advance(view))
-        due = took_over or self._is_due(view, now_s)
+        due = sees and (took_over or self._is_due(view, now_s))
         if due:
             await self._decide(view, now_s)
         if self._leads():
@@ -143,6 +145,21 @@ class Autoscaler:
                 await self._publish_replicas()
         ended_at_s = timer()
         self._stats.note_step(ended_at_s - began_at_s, ended_at_s)
+
+    def _sees(self, at_s: float) -> bool:
+        """Whether the scaler knows what there is. Warns once when it does not for a polling interval."""
+        if self._scaler.known:
+            if self._told_blind:
+                _log.info("replicas are seen again", pool=self._settings.pool)
+            self._blind_since_s, self._told_blind = None, False
+            return True
+        if self._blind_since_s is None:
+            self._blind_since_s = at_s
+        if not self._told_blind and at_s - self._blind_since_s >= self._settings.polling_s:
+            self._told_blind = True
+            cause = self._scaler.fleet().paused
+            _log.warning("replicas are not seen, nothing is decided", pool=self._settings.pool, cause=cause)
+        return False
 
     def _is_due(self, view: PoolView | None, now_s: float) -> bool:
         if self._decided_at_s is None or not 0 <= now_s - self._decided_at_s < self._settings.polling_s:

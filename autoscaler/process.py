@@ -38,6 +38,7 @@ class ProcessScaler:
 
     advisory = False
     withdraws = True
+    known = True
 
     def __init__(
         self,

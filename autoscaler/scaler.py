@@ -41,6 +41,11 @@ class Scaler(Protocol):
         """Measured time from starting a replica to its being ready. `None` until one was measured."""
         ...
 
+    @property
+    def known(self) -> bool:
+        """Whether `fleet` says what there is. While it does not, nothing is decided: unknown is not zero."""
+        ...
+
     def fleet(self) -> Fleet: ...
 
     def records(self) -> tuple[ReplicaRecord, ...] | None:

@@ -31,6 +31,7 @@ class WorldScaler:
 
     advisory = False
     withdraws = False
+    known = True
     cold_start_s: float | None = 7.0
 
     def __init__(self, world: World, name: str = "a") -> None:
@@ -188,3 +189,20 @@ async def test_refused_additions_do_not_use_up_the_rate_of_additions(backlog: Ba
         await until(lambda: stats.failures["unavailable"] >= 3)
         scaler.fails = None
         await until(lambda: world.desired == 3)
+
+
+async def test_while_the_replicas_are_not_seen_nothing_is_decided_or_shown_as_zero(backlog: Backlog) -> None:
+    world = World(desired=0)
+    scaler = WorldScaler(world)
+    scaler.known = False
+    with capture_logs() as logs:
+        async with loop_of(scaler, backlog, lambda: True) as stats:
+            await until(lambda: any(entry["event"].startswith("replicas are not seen") for entry in logs))
+            assert (await backlog.view(POOL)).decision is None
+            world.desired, scaler.known = 4, True
+            await until(lambda: stats.decisions.total() >= 2)
+    assert [decision.desired for decision in await backlog.decisions(POOL)][-1] == 4
+    assert [entry["event"] for entry in logs if "seen" in entry["event"]] == [
+        "replicas are not seen, nothing is decided",
+        "replicas are seen again",
+    ]
