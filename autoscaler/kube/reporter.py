@@ -9,7 +9,7 @@ import structlog
 from autoscaler.kube.events import Events
 from autoscaler.kube.names import Json
 from autoscaler.kube.news import EventReason, Moment, news
-from autoscaler.kube.status_map import StatusMap, status_of
+from autoscaler.kube.status_map import UNDECIDED, StatusMap, status_of
 from autoscaler.kube.target import Target, Writes
 from autoscaler.stats import PoolStats
 
@@ -80,8 +80,9 @@ class Reporter:
             for pool in self._pools:
                 if pool.stats.pool in moments:
                     self._compare(pool, moments[pool.stats.pool])
-            if len(moments) == len(self._pools):
-                await self._status.show({name: status_of(moment) for name, moment in moments.items()})
+            if moments:
+                undecided = {pool.stats.pool: UNDECIDED for pool in self._pools}
+                await self._status.show(undecided | {name: status_of(moment) for name, moment in moments.items()})
         await self._events.write_due()
 
     def _compare(self, pool: ReportedPool, now: Moment) -> None:

@@ -15,6 +15,8 @@ EVERY_S = 10.0
 MOST_BYTES = 900_000
 """Of all pools together; a ConfigMap holds 1 MiB."""
 TEXT_CHARACTERS = 500
+UNDECIDED = '{"headline": "nothing has been decided"}'
+"""A pool that is not decided on, for example as an object of it does not exist."""
 _log = structlog.get_logger("autoscaler")
 
 

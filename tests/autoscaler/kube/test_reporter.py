@@ -24,14 +24,17 @@ UNKNOWN = Unknown(cause="", age_s=0.0)
 class World:
     """A reporter of one pool on a fake server, with a clock and a lead that a test moves."""
 
-    def __init__(self, server: FakeServer, writes: Writes = Writes.ALL) -> None:
+    def __init__(self, server: FakeServer, writes: Writes = Writes.ALL, *, others: tuple[str, ...] = ()) -> None:
         self.now_s = 1_000_000.0
         self.leading = True
         self.rivals: dict[str, str] = {}
         self.stats = PoolStats(pool=PoolName("chat"))
         api = server.api()
         self.reporter = Reporter(
-            [ReportedPool(stats=self.stats, targets=(TARGET,), writes=writes)],
+            [
+                ReportedPool(stats=stats, targets=(TARGET,), writes=writes)
+                for stats in (self.stats, *(PoolStats(pool=PoolName(name)) for name in others))
+            ],
             events=Events(api, lambda: self.now_s, leads=lambda: self.leading, instance="host_1"),
             status=StatusMap(api, namespace="ml", clock=lambda: self.now_s, leads=lambda: self.leading),
             leads=lambda: self.leading,
@@ -128,6 +131,17 @@ async def test_the_status_says_what_was_decided_and_changes_when_that_does(serve
     await world.step()
     assert len(server.made("patch", "configmaps")) == 1
     assert json.loads(server.store.get("configmaps", NAME, "ml")["data"]["chat"])["ready"] == 4
+
+
+async def test_a_pool_that_is_not_decided_on_does_not_hide_the_others(server: FakeServer) -> None:
+    world = World(server, others=("lost",))
+    await world.step()
+    assert server.calls == []
+    world.decides(2, 2)
+    await world.step()
+    data = server.store.get("configmaps", NAME, "ml")["data"]
+    assert json.loads(data["lost"]) == {"headline": "nothing has been decided"}
+    assert json.loads(data["chat"])["desired"] == 2
 
 
 async def test_a_new_leader_takes_over_the_status_and_drops_pools_that_are_no_more(server: FakeServer) -> None:
