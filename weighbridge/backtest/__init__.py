@@ -1,0 +1,1 @@
+"""Scaling rules compared on recorded requests: replicas, gateway and rule in one process, on virtual time."""
