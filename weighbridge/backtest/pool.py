@@ -215,10 +215,12 @@ class SimulatedPool:
         first, ended = replica.engine.advance(now_s)
         self.ends_at_s[slot] = replica.engine.ends_at_s
         for job in first:
-            assert isinstance(job, Trip) and job.flight is not None
+            assert isinstance(job, Trip)
+            assert job.flight is not None
             replica.ledger.first_token(job.flight, now_s)
         for job in ended:
-            assert isinstance(job, Trip) and job.flight is not None
+            assert isinstance(job, Trip)
+            assert job.flight is not None
             replica.ledger.settle(job.flight, now_s)
             self._settle(job)
         if replica.phase is Phase.DRAINING and replica.ledger.load.in_flight == 0:

@@ -67,7 +67,7 @@ def make_workload(
     max_context_tokens: int,
     rng: random.Random,
 ) -> Workload:
-    """`rate_per_s` requests a second on average. Each trace keeps its own gaps, begins at a random place and is repeated.
+    """`rate_per_s` requests a second on average. Each trace keeps its gaps, begins at a random place and is repeated.
 
     Shares are of requests and add up to 1. Raises ValueError for a trace without a request that fits.
     """
@@ -81,9 +81,7 @@ def make_workload(
     warp = Warp(shape, length_s)
     queue: list[tuple[float, int, TracedRequest]] = []
     for number, source in enumerate(fitting):
-        queue.extend(
-            (warp.at_s(done), number, request) for done, request in _laps(source, rate_per_s, length_s, rng)
-        )
+        queue.extend((warp.at_s(done), number, request) for done, request in _laps(source, rate_per_s, length_s, rng))
     queue.sort(key=lambda entry: entry[:2])
     arrivals = list(_weighed(queue, fitting, price, ttft_slo_s))
     used_s = sum(_used_s(request, price) for _, _, request in queue)
@@ -111,7 +109,7 @@ def _weighed(
     queue: Sequence[tuple[float, int, TracedRequest]], sources: Sequence[Source], price: Price, ttft_slo_s: float
 ) -> Iterator[Arrival]:
     """Weights by what earlier requests have shown, as a gateway predicts them. A trace is a route."""
-    lengths = LengthModel()
+    lengths = LengthModel(refresh_every=64)
     for number, source in enumerate(sources):
         for request in source.requests[:COLD_REQUESTS]:
             lengths.observe(number, request.output_tokens, input_tokens=request.input_tokens)
