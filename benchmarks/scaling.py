@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling TRACES`: scaling rules on a day of chat, and of chat with long prompts (docs/backtest.md).
+"""`python -m benchmarks.scaling TRACES`: rules on a day of chat, and of chat with long prompts (docs/backtest.md).
 
 TRACES is a folder with `azure2023_conv.csv` and `mooncake_conversation.jsonl`. One core, some ten minutes.
 """
@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> None:
             turned = Comparison(bench.scene("mix", seed=seed))
             show(f"mix, seed {seed}", _pair(turned, targets.get("mix")), turned.scene)
     if "zero" in only:
-        zero = Comparison(burst_at_zero(bench.scene("chat", zero=True)))
+        zero = Comparison(burst_at_zero(replace(bench, hours=0.1).scene("chat", zero=True)))
         rules = (zero.row(RuleName.WEIGHBRIDGE, None, Knob.SHIPPED), zero.row(RuleName.KEDA, KEDA_TARGET, Knob.DEFAULT))
         show(f"{BURST} requests at once on a pool at zero", iter(rules), zero.scene)
     print(f"\n{process_time() - begun_s:.0f} CPU seconds")

@@ -96,6 +96,11 @@ class LeanEngine:
     def running(self) -> int:
         return len(self._decodes) + len(self._stretch.prefilled) + (self._partial is not None)
 
+    @property
+    def held_tokens(self) -> int:
+        """KV tokens of what runs, with what it wastes."""
+        return self._kv_used
+
     def submit(self, job: Job, now_s: float) -> None:
         """Take a request. It must fit the KV cache alone: `input + output` within `max_context_tokens`."""
         self._waiting.append(job)
