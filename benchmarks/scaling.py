@@ -13,12 +13,11 @@ from time import process_time
 
 from estimator.engine import Engine
 from gateway.settings import PoolSettings
-from weighbridge.backtest.command import rate_of, sources_of
 from weighbridge.backtest.compare import HPA_TARGET, KEDA_TARGET, Comparison, Knob, Row, RuleName
 from weighbridge.backtest.day import DAY
 from weighbridge.backtest.report import headline, knob_of
 from weighbridge.backtest.scene import Scene, make_scene, with_cold_start
-from weighbridge.backtest.workload import Arrival, Workload
+from weighbridge.backtest.workload import Arrival, Workload, rate_of, sources_of
 from weighbridge.replay.trace import TracedRequest, load_trace
 from weighbridge.weigh_pool import accelerator_named, architecture_named, capacity_of, pool_of
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from weighbridge.autoscaler_simulate import simulate
+
 if TYPE_CHECKING:
     from weighbridge.autoscaler_read import Place
 
@@ -73,35 +75,6 @@ def explain(
         _fail(f"pool {place.pools[0]}: no decision was published in the last days", status=AWAY)
     else:
         print_decisions(decisions, read_at_s=read_at_s)
-
-
-def simulate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `weighbridge autoscaler --record` wrote.")],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Decide with the settings of this file, not the recorded."),
-    ] = None,
-    pool: Annotated[str | None, typer.Option(metavar="NAME", help="With --config. Default: the recorded pool.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value of a setting. May be repeated."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Decide again on recorded observations, with the same or other settings, and print what differs."""
-    from weighbridge.autoscaler_rerun import BadInput, begins_like_a_recording, rerun_file
-    from weighbridge.autoscaler_rerun_report import print_rerun, rerun_json
-
-    try:
-        if not begins_like_a_recording(file):
-            _fail(f"{file}: is no recording of `weighbridge autoscaler --record`")
-        reran = rerun_file(file, config=config, pool=pool, changes=changes or ())
-    except BadInput as error:
-        _fail(str(error))
-    if as_json:
-        typer.echo(rerun_json(reran))
-    else:
-        print_rerun(reran)
 
 
 def _place(config: Path, redis: str | None, pool: str | None) -> "Place":

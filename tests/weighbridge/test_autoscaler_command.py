@@ -315,19 +315,27 @@ def test_a_bad_option_of_simulate_ends_with_2(recording: Path, words: tuple[str,
     ("content", "message"),
     [
         (None, "No such file or directory"),
-        ("", "is no recording of `weighbridge autoscaler --record`"),
-        ("a,b\n", "is no recording of `weighbridge autoscaler --record`"),
         ('{"format": "weighbridge-autoscaler-recording", "version": 2}\n', "line 1: has version 2; this program reads"),
     ],
-    ids=["missing", "empty", "a trace", "another version"],
+    ids=["missing", "another version"],
 )
-def test_a_file_that_is_no_recording_ends_with_2(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_recording_that_cannot_be_read_ends_with_2(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "x.jsonl"
     if content is not None:
         path.write_text(content)
     result = autoscaler("simulate", path)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n"], ids=["empty", "something else"])
+def test_a_file_that_is_neither_recording_nor_trace_ends_with_2(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+    result = autoscaler("simulate", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{path}, line 1, column -: must ")
+    assert result.stderr.endswith("; nor is it a recording of `weighbridge autoscaler --record`\n")
 
 
 def test_the_pool_of_a_recording_must_be_in_the_configuration(recording: Path, file: Path) -> None:

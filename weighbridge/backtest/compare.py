@@ -67,7 +67,7 @@ class Comparison:
     def rows(self, rule: RuleName, *, value: float | None, tune: bool) -> Iterator[Row]:
         """The rule with its given or default knob, and with the best one when `tune` is set."""
         if rule is RuleName.WEIGHBRIDGE:
-            yield self.row(rule, None, Knob.SHIPPED)
+            yield self.row(rule, None, Knob.GIVEN if self.scene.changed else Knob.SHIPPED)
             return
         defaults = {
             RuleName.HPA: HPA_TARGET,

@@ -28,8 +28,7 @@ class WeighbridgeRule:
     def desired(self, pool: SimulatedPool, now_s: float) -> int:
         settings = self._settings
         view = pool.view(now_s)
-        keep_s = max(settings.average_s, settings.miss_window_s)
-        self._history = advance(self._history, view, keep_s=keep_s, now_s=now_s)
+        self._history = advance(self._history, view, keep_s=settings.history_s, now_s=now_s)
         observation = observe(view, self._history, pool.fleet(), settings, known_age_s=0.0, now_s=now_s)
         calibration = self._calibrator.calibrate(observation, now_s)
         decision, self._state = decide(observation, self._state, settings, calibration=calibration, now_s=now_s)

@@ -33,6 +33,8 @@ class Scene:
     judged_tpot_s: float
     """For the share of requests within both limits; `inf` judges TTFT alone."""
     goal_ratio: float
+    changed: bool = False
+    """`scaling` is not what ships."""
 
     @property
     def judged_by_both(self) -> bool:

@@ -15,6 +15,7 @@ from weighbridge.replay.trace import TracedRequest
 
 LESSON_DELAY_S = 10.0
 """An output's length is known to the estimator this long after its request arrived: about when it has ended."""
+MOST_SHARE = 1e9
 COLD_REQUESTS = 2000
 """The length model has seen this many of each trace's requests before the first one is weighed: gateways are warm."""
 
@@ -46,6 +47,26 @@ class Workload:
     """Mean of arriving replica-seconds per second, by the output tokens that there were."""
     left_out: int
     """Requests of the traces that no replica can hold."""
+
+
+def sources_of(recorded: Sequence[Sequence[TracedRequest]], shares: str | None = None) -> list[Source]:
+    """Traces with their shares of all requests, which are by their rates unless given as `7:3`. Raises ValueError."""
+    if shares is None:
+        parts = [rate_of(requests) for requests in recorded]
+    else:
+        try:
+            parts = [float(part) for part in shares.split(":")]
+        except ValueError:
+            parts = []
+        if len(parts) != len(recorded) or not all(0 < part < MOST_SHARE for part in parts):
+            raise ValueError(f"--shares {shares}: must be {len(recorded)} numbers above 0 with colons between them")
+    total = sum(parts)
+    return [Source(requests=requests, share=part / total) for requests, part in zip(recorded, parts, strict=True)]
+
+
+def rate_of(requests: Sequence[TracedRequest]) -> float:
+    """Requests per second of a trace; 1 for one that takes no time."""
+    return len(requests) / requests[-1].at_s if requests[-1].at_s > 0 else 1.0
 
 
 def mean_work_s(sources: Sequence[Source], price: Price) -> float:

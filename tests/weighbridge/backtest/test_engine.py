@@ -111,9 +111,7 @@ def met_ratio(times: Times, limits_s: tuple[float, float]) -> float:
         pytest.param(documents(), engine_settings(), id="prompts-of-many-chunks"),
     ],
 )
-def test_it_agrees_with_the_simulated_model_server(
-    requests: Sequence[TracedRequest], settings: EngineSettings
-) -> None:
+def test_it_agrees_with_the_simulated_model_server(requests: Sequence[TracedRequest], settings: EngineSettings) -> None:
     exact, busy_s = on_engine(requests, replace(settings, max_waiting=len(requests)))
     jobs = jobs_of(requests)
     lean = on_lean_engine(jobs, settings)
