@@ -119,6 +119,11 @@ class SimulatedPool:
         return self._room.count
 
     @property
+    def serving(self) -> bool:
+        """Whether a replica takes requests."""
+        return bool(self._loads)
+
+    @property
     def waiting(self) -> int:
         """Requests that wait in the gateway or in a model server's queue."""
         return self._room.count + sum(replica.engine.waiting for replica in self._slots)

@@ -146,7 +146,7 @@ def _drive(pool: SimulatedPool, arrivals: Sequence[Arrival], rule: Rule) -> floa
                     heappush(events, (ready_at_s, _READY))
                 if now_s % rule.every_s == 0 and rule.every_s < inf:
                     heappush(events, (now_s + rule.every_s, _ASK))
-        if pool.held and not pumping:
+        if pool.held and pool.serving and not pumping:
             pumping = True
             heappush(events, (now_s + GATEWAY_TICK_S, _PUMP))
     return now_s

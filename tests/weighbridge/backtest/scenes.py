@@ -54,9 +54,10 @@ def arrival(at_s: float, *, input_tokens: int = 1000, output_tokens: int = 200, 
     return Arrival(at_s, output_tokens, ttft_limit_s, weight)
 
 
-def steady(*, per_s: float, begin_s: float, end_s: float) -> Sequence[Arrival]:
+def steady(*, per_s: float, begin_s: float, end_s: float, output_tokens: int = 200) -> Sequence[Arrival]:
     """Equal requests at equal gaps."""
-    return [arrival(begin_s + index / per_s) for index in range(int((end_s - begin_s) * per_s))]
+    count = int((end_s - begin_s) * per_s)
+    return [arrival(begin_s + index / per_s, output_tokens=output_tokens) for index in range(count)]
 
 
 def scaling(*, min_replicas: int = 1, max_replicas: int = 8) -> AutoscalerSettings:
