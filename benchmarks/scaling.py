@@ -1,6 +1,6 @@
 """`python -m benchmarks.scaling TRACES`: rules on a day of chat, and of chat with long prompts (docs/backtest.md).
 
-TRACES is a folder with `azure2023_conv.csv` and `mooncake_conversation.jsonl`. One core, some ten minutes.
+TRACES is a folder with `azure2023_conv.csv` and `mooncake_conversation.jsonl`. One core, some 15 minutes.
 """
 
 import random
@@ -15,9 +15,10 @@ from estimator.engine import Engine
 from gateway.settings import PoolSettings
 from weighbridge.backtest.compare import HPA_TARGET, KEDA_TARGET, Comparison, Knob, Row, RuleName
 from weighbridge.backtest.day import DAY
+from weighbridge.backtest.pool import Arrival
 from weighbridge.backtest.report import headline, knob_of
 from weighbridge.backtest.scene import Scene, make_scene, with_cold_start
-from weighbridge.backtest.workload import Arrival, Workload, rate_of, sources_of
+from weighbridge.backtest.workload import Workload, rate_of, sources_of
 from weighbridge.replay.trace import TracedRequest, load_trace
 from weighbridge.weigh_pool import accelerator_named, architecture_named, capacity_of, pool_of
 

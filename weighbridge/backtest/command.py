@@ -9,11 +9,13 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from autoscaler.settings import AutoscalerSettings
 from estimator.engine import Engine
 from gateway.settings import PoolSettings
 from weighbridge.autoscaler_rerun import BadInput, changed
 from weighbridge.backtest.compare import Comparison, Row, RuleName
 from weighbridge.backtest.day import DAY, FLAT
+from weighbridge.backtest.pool import POOL
 from weighbridge.backtest.report import footnote, headline, table_of, to_json
 from weighbridge.backtest.scene import Scene, make_scene
 from weighbridge.backtest.workload import rate_of, sources_of
@@ -78,6 +80,10 @@ def backtest(traces: Sequence[str], options: Options, *, as_json: bool) -> None:
 
 def scene_of(traces: Sequence[str], options: Options) -> Scene:
     """Raises BadTrace, BadRequest, OSError, ValueError."""
+    bounds = AutoscalerSettings(
+        pool=POOL, min_replicas=options.min_replicas, max_replicas=options.max_replicas, kv_capacity_tokens=1
+    )
+    changed(bounds, options.changes)  # A wrong one is said before all requests are weighed.
     recorded = [_requests(trace, options.seed) for trace in traces]
     scene = make_scene(
         sources_of(recorded, options.shares),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import heappop, heappush
 from math import inf
+from typing import NamedTuple
 
 from autoscaler.observation import Fleet
 from backlog.order import Order
@@ -23,6 +24,15 @@ from weighbridge.backtest.engine import Job, LeanEngine
 
 POOL = PoolName("backtest")
 WORKER = WorkerId("backtest")
+
+
+class Arrival(NamedTuple):
+    """A request as it arrives. A named tuple: there are hundreds of thousands."""
+
+    at_s: float
+    output_tokens: int
+    ttft_limit_s: float
+    weight: Weight
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

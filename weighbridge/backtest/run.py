@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
-from weighbridge.backtest.pool import PoolModel, SimulatedPool, Trip, tpot_s
+from weighbridge.backtest.pool import Arrival, PoolModel, SimulatedPool, Trip, tpot_s
 from weighbridge.backtest.rule import Rule
-from weighbridge.backtest.workload import Arrival
 
 GATEWAY_TICK_S = 0.05
 """How soon a gateway notices room that came by time alone: the progress of a prefill."""

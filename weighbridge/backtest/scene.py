@@ -11,8 +11,8 @@ from estimator.choice import choose_step
 from gateway.pick import PickRule
 from gateway.settings import PoolSettings
 from simulator.request import EngineSettings
-from weighbridge.backtest.pool import POOL, PoolModel
-from weighbridge.backtest.workload import Arrival, Source, Workload, make_workload, mean_work_s
+from weighbridge.backtest.pool import POOL, Arrival, PoolModel
+from weighbridge.backtest.workload import Source, Workload, make_workload, mean_work_s
 
 BLOCK_TOKENS = 16
 START_WINDOW_S = 600.0

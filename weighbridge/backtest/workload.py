@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple
 
 from estimator.length import LengthModel
-from estimator.price import Price, Weight
+from estimator.price import Price
 from gateway.settle import LONG_PROMPT_FACTOR, LONG_PROMPT_TOKENS
 from weighbridge.backtest.day import Warp
+from weighbridge.backtest.pool import Arrival
 from weighbridge.replay.trace import TracedRequest
 
 LESSON_DELAY_S = 10.0
@@ -26,15 +26,6 @@ class Source:
 
     requests: Sequence[TracedRequest]
     share: float
-
-
-class Arrival(NamedTuple):
-    """A request as it arrives. A named tuple: there are hundreds of thousands."""
-
-    at_s: float
-    output_tokens: int
-    ttft_limit_s: float
-    weight: Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

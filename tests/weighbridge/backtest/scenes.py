@@ -11,8 +11,7 @@ from estimator.price import Price, WeightSource, price_from_step
 from estimator.step import StepModel, step_model
 from gateway.pick import PickRule
 from simulator.request import EngineSettings
-from weighbridge.backtest.pool import POOL, PoolModel
-from weighbridge.backtest.workload import Arrival
+from weighbridge.backtest.pool import POOL, Arrival, PoolModel
 
 KV_TOKENS = 200_000
 

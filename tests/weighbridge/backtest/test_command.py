@@ -21,7 +21,9 @@ def simulate(*words: str | Path) -> Result:
 
 
 def azure(path: Path, requests: int) -> Path:
-    rows = [f"2023-11-16 18:{index // 60:02d}:{index % 60:02d},{300 + index},{20 + index % 50}" for index in range(requests)]
+    rows = [
+        f"2023-11-16 18:{index // 60:02d}:{index % 60:02d},{300 + index},{20 + index % 50}" for index in range(requests)
+    ]
     path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
     return path
 

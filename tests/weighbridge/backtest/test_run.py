@@ -13,10 +13,9 @@ from autoscaler.observation import Known, observe
 from autoscaler.offered import History, advance
 from tests.weighbridge.backtest.scenes import arrival, model, scaling, steady, steps
 from weighbridge.backtest.law import WeighbridgeRule
-from weighbridge.backtest.pool import SimulatedPool, Trip
+from weighbridge.backtest.pool import Arrival, SimulatedPool, Trip
 from weighbridge.backtest.rule import HpaRule, KedaRule, StaticRule, concurrency
 from weighbridge.backtest.run import Result, simulate
-from weighbridge.backtest.workload import Arrival
 
 
 @dataclass
