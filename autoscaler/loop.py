@@ -26,9 +26,12 @@ from autoscaler.recorder import Recorder
 from autoscaler.scaler import Scaler, ScalingFailed
 from autoscaler.settings import AutoscalerSettings
 from autoscaler.stats import PoolStats
+from backlog.keys import REPLICAS_TTL_S
 from backlog.records import DecisionRecord, PoolView, StepRecord
 from backlog.store import Backlog, BacklogUnavailable
 
+RENEW_S = REPLICAS_TTL_S / 4
+"""A list that has not changed is published again after this long."""
 _log = structlog.get_logger("autoscaler")
 
 
@@ -103,6 +106,7 @@ class Autoscaler:
         self._led = False
         self._outage_cause: str | None = None
         self._publish_failed = False
+        self._published_at_s: float | None = None
         self._failing: set[str] = set()
         self._blind_since_s: float | None = None
         self._told_blind = False
@@ -141,7 +145,8 @@ class Autoscaler:
             await self._decide(view, now_s)
         if self._leads():
             records = self._scaler.records()
-            if records is not None and (due or (view is not None and view.replicas != records)):
+            renewal = due and (took_over or not self._renewed(now_s))
+            if records is not None and (renewal or (view is not None and view.replicas != records)):
                 await self._publish_replicas()
         ended_at_s = timer()
         self._stats.note_step(ended_at_s - began_at_s, ended_at_s)
@@ -256,6 +261,10 @@ class Autoscaler:
         except BacklogUnavailable as error:
             self._note_publish_failure(error.cause)
 
+    def _renewed(self, now_s: float) -> bool:
+        """Whether the list in Redis is young enough to be left alone: it lives for `REPLICAS_TTL_S`."""
+        return self._published_at_s is not None and 0 <= now_s - self._published_at_s < RENEW_S
+
     async def _publish_replicas(self) -> None:
         records = self._scaler.records()
         if records is None:
@@ -266,6 +275,7 @@ class Autoscaler:
             self._note_publish_failure(error.cause)
         else:
             self._publish_failed = False
+            self._published_at_s = self._clock()
 
     def _note_publish_failure(self, cause: str) -> None:
         """Warn once per row of failures, and not when the outage was reported already."""

@@ -81,7 +81,7 @@ class Reporter:
                 if pool.stats.pool in moments:
                     self._compare(pool, moments[pool.stats.pool])
             if moments:
-                undecided = {pool.stats.pool: UNDECIDED for pool in self._pools}
+                undecided: dict[str, str] = {pool.stats.pool: UNDECIDED for pool in self._pools}
                 await self._status.show(undecided | {name: status_of(moment) for name, moment in moments.items()})
         await self._events.write_due()
 
