@@ -16,17 +16,15 @@ import aiohttp
 import msgspec
 
 from autoscaler.kube.bucket import TokenBucket
-from autoscaler.kube.decode import Json, Trim, event_from_line, page_from_bytes, without_managed_fields
+from autoscaler.kube.decode import Trim, event_from_line, page_from_bytes, without_managed_fields
 from autoscaler.kube.errors import Gone, KubeError, Unavailable, error_from_status
+from autoscaler.kube.names import FIELD_MANAGER, Json
 
-FIELD_MANAGER = "weighbridge-autoscaler"
 MERGE_PATCH = "application/merge-patch+json"
 JSON = "application/json"
 
 __all__ = [
-    "FIELD_MANAGER",
     "Connection",
-    "Json",
     "KubeApi",
     "Limits",
     "Listing",

@@ -7,7 +7,8 @@ from typing import Any, TypedDict
 
 import msgspec
 
-Json = dict[str, Any]
+from autoscaler.kube.names import Json
+
 Trim = Callable[[Json], None]
 
 

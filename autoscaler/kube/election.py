@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from autoscaler.kube.api import Json, KubeApi
+from autoscaler.kube.api import KubeApi
 from autoscaler.kube.contender import Answer, Contender, Found, Put, Read, Refused, Silence, Sleep, Written
 from autoscaler.kube.errors import Conflict, KubeError, NotFound
 from autoscaler.kube.lease import LeaderLease, LeaseTerms, Write
+from autoscaler.kube.names import Json
 
 _log = structlog.get_logger("autoscaler")
 

@@ -1,9 +1,9 @@
 """A copy of what a server has, kept up to date by lists and events: what changes with each of them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-Json = dict[str, Any]
+from autoscaler.kube.names import Json
+
 Change = tuple[str, Json | None, Json | None]
 """Key, the object before, the object after; None where there is none."""
 

@@ -7,9 +7,10 @@ from contextlib import aclosing
 
 import structlog
 
-from autoscaler.kube.api import Json, KubeApi, Trim
+from autoscaler.kube.api import KubeApi, Trim
 from autoscaler.kube.errors import Gone, KubeError
 from autoscaler.kube.mirror import Change, Mirror
+from autoscaler.kube.names import Json
 
 log = structlog.get_logger(__name__)
 
