@@ -50,6 +50,12 @@ class Held:
         return not under_way and self._looked_at == self._version
 
     @property
+    def rolling(self) -> bool:
+        """Whether a Deployment's pods are being replaced. Which of them go when `replicas` falls is its own business
+        then; there may be more pods than `replicas`."""
+        return not self.target.kind.by_ordinal and len({pod.revision for pod in live(self.pods).values()}) > 1
+
+    @property
     def outdated(self) -> bool:
         """Whether `intent` was made for another number of replicas than there is."""
         return self.intent is None or self.intent.written != self.state.replicas

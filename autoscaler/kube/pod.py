@@ -32,6 +32,8 @@ class Pod:
     deletion_cost: int
     draining_since_s: float | None
     restarts: int
+    revision: str | None = None
+    """Of its template; pods of two revisions are a rollout."""
 
     @property
     def ordinal(self) -> int:
@@ -65,6 +67,7 @@ def pod_from_json(item: Json) -> Pod | None:
         unschedulable=(scheduled.get("message") or "Unschedulable") if lost else None,
         deletion_cost=_whole(annotations.get(DELETION_COST)),
         draining_since_s=instant_s(annotations.get(DRAINING_SINCE)),
+        revision=(metadata.get("labels") or {}).get("pod-template-hash"),
         restarts=sum(one.get("restartCount", 0) for one in status.get("containerStatuses") or ()),
     )
 

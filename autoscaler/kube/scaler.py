@@ -168,6 +168,9 @@ class KubernetesScaler:
         before = held.intent
         if before is None:
             return
+        if held.rolling and wanted <= before.told:
+            # Up is possible. What is drained already waits for the rollout.
+            return
         by_ordinal = held.target.kind.by_ordinal
         after = head_for(before, wanted, held.pods, view, work, by_ordinal=by_ordinal, now_s=now_s)
         held.intent = after
@@ -222,7 +225,7 @@ class KubernetesScaler:
                 return
             state, pods = held.state, held.pods
             replicas = replicas_now(held.intent, state, pods, by_ordinal=by_ordinal)
-            if replicas == state.replicas:
+            if replicas == state.replicas or (replicas < state.replicas and held.rolling):
                 return
             scale = await self._cluster.api.get(held.target.scale_path)
             if (scale.get("spec") or {}).get("replicas", 0) != state.replicas:

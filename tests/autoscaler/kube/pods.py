@@ -25,6 +25,7 @@ def a_pod(name: str = "chat-1", *, at_s: float = NOON_S, ready: bool = True, **c
         "deletion_cost": 0,
         "draining_since_s": None,
         "restarts": 0,
+        "revision": "7d9",
     }
     return Pod(**{**values, **changes})
 

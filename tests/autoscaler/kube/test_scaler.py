@@ -409,3 +409,22 @@ async def test_pods_that_come_back_after_a_cut_watch_are_seen(server: FakeServer
 
         assert all(record.created_at_s <= time.time() for record in pool.records())
         assert max(record.created_at_s for record in pool.records()) >= began_s - 1
+
+
+async def test_during_a_rollout_nothing_is_drained_and_nothing_lowered(server: FakeServer) -> None:
+    """Which pods go when `replicas` falls is the Deployment's business then; up is possible."""
+    async with a_pool(server, replicas=3) as pool:
+        for name, revision in zip(pool.names(), ("old", "old", "new"), strict=True):
+            server.store.change("pods", name, {"metadata": {"labels": {"pod-template-hash": revision}}})
+        [held] = pool.scaler.held
+        await pool.until(lambda: held.rolling)
+
+        await pool.apply(2)
+        await pool.apply(1)
+
+        assert [call for call in server.calls if call.verb == "patch"] == []
+        await pool.apply(4)
+        assert pool.replicas() == 4
+        for name in pool.names():
+            server.store.change("pods", name, {"metadata": {"labels": {"pod-template-hash": None}}})
+        await pool.scaled(1)
