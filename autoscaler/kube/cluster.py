@@ -59,7 +59,7 @@ class Cluster:
             fields=f"metadata.name={target.name}",
             clock=self._monotonic,
             name=target.label,
-            on_change=lambda _key, _old, new: self._seen(held, new),
+            on_change=lambda _key, old, new: self._seen(held, old, new),
         )
         self._watches.append((held, watch))
         if target.namespace not in self._pods:
@@ -90,8 +90,12 @@ class Cluster:
             if self.nodes is not None:
                 group.create_task(self.nodes.run(stop_event), name="read the GPUs of nodes")
 
-    def _seen(self, held: Held, new: Json | None) -> None:
+    def _seen(self, held: Held, old: Json | None, new: Json | None) -> None:
         target = held.target
+        if old is not None and held.bucket is not None and (new is None or _uid(new) != _uid(old)):
+            # Another object under the same name has another selector, and nothing of what was intended.
+            self._indexes[target.namespace].remove(held.bucket)
+            held.bucket, held.intent = None, None
         if new is None:
             held.seen, held.missing = None, f"{target.label} does not exist"
         elif target.kind.name in KINDS:
@@ -154,6 +158,10 @@ class Cluster:
                     else:
                         self.rivals[target.label] = rival
             await _pause(stop_event, RIVALS_S)
+
+
+def _uid(item: Json) -> str:
+    return str(item["metadata"].get("uid"))
 
 
 async def _pause(stop_event: asyncio.Event, limit_s: float) -> None:

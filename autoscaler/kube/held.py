@@ -127,7 +127,10 @@ class Held:
 
     def overdue(self, now_s: float) -> list[str]:
         """Names of the pods that should have gone and have not: the controller took others."""
-        late = {uid: name for uid, (name, at_s) in self.going.items() if not 0 <= now_s - at_s < GOING_S}
+        for uid, (name, at_s) in self.going.items():
+            # The clock was set back: count from there.
+            self.going[uid] = (name, min(at_s, now_s))
+        late = {uid: name for uid, (name, at_s) in self.going.items() if now_s - at_s >= GOING_S}
         for uid in late:
             del self.going[uid]
         return list(late.values())

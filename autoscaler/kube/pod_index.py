@@ -9,7 +9,7 @@ from autoscaler.kube.pod import Pod, matches, pod_from_json
 Labels = Mapping[str, str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Bucket:
     """One target's pods by uid. `version` grows with every change."""
 
@@ -32,6 +32,10 @@ class PodIndex:
             if matches(selector, _labels(item)):
                 _put(bucket, item)
         return bucket
+
+    def remove(self, bucket: Bucket) -> None:
+        """Forget a bucket that `add` has returned."""
+        self._buckets[_handle(bucket.selector)].remove(bucket)
 
     def change(self, old: Json | None, new: Json | None) -> None:
         """Take over one change of the watch: `None` for what was not there, or is not there any more."""

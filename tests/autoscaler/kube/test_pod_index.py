@@ -66,6 +66,16 @@ def test_a_change_that_means_nothing_here_is_no_new_version() -> None:
     assert bucket.version == version
 
 
+def test_a_bucket_that_was_removed_hears_nothing_more() -> None:
+    index = PodIndex()
+    gone, stays = index.add(CHAT, {}), index.add(CHAT, {})
+    index.remove(gone)
+
+    index.change(None, labelled(app="chat"))
+
+    assert (len(gone.pods), len(stays.pods)) == (0, 1)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.sampled_from(["chat", "other"])), max_size=30))
 def test_after_any_changes_a_bucket_has_what_its_selector_finds(changes: list[tuple[str, str | None]]) -> None:
     index = PodIndex()

@@ -428,3 +428,19 @@ async def test_during_a_rollout_nothing_is_drained_and_nothing_lowered(server: F
         for name in pool.names():
             server.store.change("pods", name, {"metadata": {"labels": {"pod-template-hash": None}}})
         await pool.scaled(1)
+
+
+async def test_a_target_that_is_made_again_is_another_one(server: FakeServer) -> None:
+    """A Deployment's selector cannot change; that of its successor can."""
+    async with a_pool(server, replicas=2) as pool:
+        server.store.remove("deployments", "chat")
+        await pool.until(lambda: not pool.scaler.known)
+        again = deployment("other", replicas=1)
+        again["metadata"]["name"] = "chat"
+
+        server.store.put("deployments", again)
+
+        await pool.until(lambda: pool.scaler.known and len(pool.names(READY)) == 1)
+        labels = server.store.get("pods", pool.names()[0])["metadata"]["labels"]
+        assert labels["app"] == "other"
+        await pool.scaled(2)
