@@ -6,7 +6,7 @@ The watch shows a write a little later than its answer. Until it does, the writt
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoscaler.kube.intent import Exit, Intent, adopt, follow, live
+from autoscaler.kube.intent import Exit, Intent, Mark, adopt, follow, live, marked
 from autoscaler.kube.mix import Share
 from autoscaler.kube.pod import Pod
 from autoscaler.kube.pod_index import Bucket
@@ -35,8 +35,8 @@ class Held:
     """Pods for which `replicas` was lowered: uid -> name and when."""
     _written: tuple[int, float] | None = None
     _looked_at: tuple[TargetState | None, int | None] = (None, None)
-    _marks: dict[str, tuple[float | None, float]] = field(default_factory=dict)
-    """Annotations just written: uid -> draining since, and when it was written."""
+    _marks: dict[str, tuple[Mark, float]] = field(default_factory=dict)
+    """Annotations just written: uid -> what, and when."""
 
     @property
     def known(self) -> bool:
@@ -75,7 +75,7 @@ class Held:
         if not self._marks:
             return self.bucket.pods
         return {
-            uid: replace(pod, draining_since_s=self._marks[uid][0]) if uid in self._marks else pod
+            uid: marked(pod, self._marks[uid][0]) if uid in self._marks else pod
             for uid, pod in self.bucket.pods.items()
         }
 
@@ -113,9 +113,9 @@ class Held:
         if self.intent is not None:
             self.intent = replace(self.intent, written=replicas)
 
-    def marked(self, uid: str, since_s: float | None, now_s: float) -> None:
-        """A pod's annotation was written."""
-        self._marks[uid] = (since_s, now_s)
+    def marked(self, mark: Mark, now_s: float) -> None:
+        """A pod's annotations were written."""
+        self._marks[mark.pod.uid] = (mark, now_s)
 
     def removed(self) -> list[str]:
         """Names of the pods that have gone as intended since the last call."""
@@ -145,8 +145,8 @@ class Held:
             if self.seen.replicas == replicas or not 0 <= now_s - at_s < OVERLAY_S:
                 self._written = None
         pods = {} if self.bucket is None else self.bucket.pods
-        for uid, (since_s, at_s) in tuple(self._marks.items()):
+        for uid, (mark, at_s) in tuple(self._marks.items()):
             pod = pods.get(uid)
-            agrees = pod is None or (pod.draining_since_s is None) == (since_s is None)
+            agrees = pod is None or pod == marked(pod, mark)
             if agrees or not 0 <= now_s - at_s < OVERLAY_S:
                 del self._marks[uid]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from autoscaler import drain
 from autoscaler.drain import Drain
+from autoscaler.kube.names import DRAINED_COST, DRAINING_COST
 from autoscaler.kube.pod import Pod
 from autoscaler.kube.target import TargetState
 from autoscaler.kube.victims import removable, removal_order, to_drain
@@ -55,6 +56,8 @@ class Mark:
 
     pod: Pod
     since_s: float | None
+    cost: int
+    """Of deleting it."""
 
 
 def adopt(state: TargetState, pods: Pods, view: PoolView | None, *, by_ordinal: bool, now_s: float) -> Intent:
@@ -126,9 +129,19 @@ def marks(intent: Intent, pods: Pods) -> tuple[Mark, ...]:
     wrong = []
     for uid, pod in live(pods).items():
         one = intent.exits.get(uid)
-        if (one is None) != (pod.draining_since_s is None):
-            wrong.append(Mark(pod=pod, since_s=None if one is None else one.drain.since_s))
+        if one is not None:
+            cost = DRAINING_COST if one.done is None else DRAINED_COST
+            if pod.draining_since_s is None or pod.deletion_cost != cost:
+                wrong.append(Mark(pod=pod, since_s=one.drain.since_s, cost=cost))
+        elif pod.draining_since_s is not None:
+            wrong.append(Mark(pod=pod, since_s=None, cost=0))
     return tuple(wrong)
+
+
+def marked(pod: Pod, mark: Mark) -> Pod:
+    """The pod as it is with the mark on it. The API server keeps whole seconds."""
+    since_s = None if mark.since_s is None else float(int(mark.since_s))
+    return replace(pod, draining_since_s=since_s, deletion_cost=mark.cost)
 
 
 def replicas_now(intent: Intent, state: TargetState, pods: Pods, *, by_ordinal: bool) -> int:

@@ -15,3 +15,5 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """On a pod, Kubernetes' own: a Deployment that shrinks removes the lowest first."""
 DRAINING_COST = -1000
 """Below that of a pod that nobody marked, 0."""
+DRAINED_COST = -2000
+"""Of one on which nothing runs any more: it goes before those that still drain."""

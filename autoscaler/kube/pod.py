@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from autoscaler.kube.names import DELETION_COST, DRAINING_COST, DRAINING_SINCE, Json
+from autoscaler.kube.names import DELETION_COST, DRAINING_SINCE, Json
 from backlog.records import ReplicaName, ReplicaRecord, ReplicaState
 
 OVER = ("Succeeded", "Failed")
@@ -97,11 +97,11 @@ def record_of(
     )
 
 
-def draining_patch(since_s: float | None) -> Json:
+def draining_patch(since_s: float | None, cost: int) -> Json:
     """The merge patch that marks a pod as draining, or, with `None`, takes the mark away."""
     marks = {
         DRAINING_SINCE: None if since_s is None else rfc3339(since_s),
-        DELETION_COST: None if since_s is None else str(DRAINING_COST),
+        DELETION_COST: None if since_s is None else str(cost),
     }
     return {"metadata": {"annotations": marks}}
 

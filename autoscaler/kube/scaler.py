@@ -212,10 +212,10 @@ class KubernetesScaler:
             pod = mark.pod
             path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
             try:
-                await self._cluster.api.patch(path, draining_patch(mark.since_s))
+                await self._cluster.api.patch(path, draining_patch(mark.since_s, mark.cost))
             except NotFound:
                 continue  # It has gone; the watch will say so.
-            held.marked(pod.uid, mark.since_s, self._cluster.clock())
+            held.marked(mark, self._cluster.clock())
 
     async def _scale(self, held: Held) -> None:
         """Write `replicas` where it should be another number, on what was read right before."""

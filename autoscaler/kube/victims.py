@@ -8,19 +8,21 @@ highest ordinals.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import groupby
 
 from autoscaler.kube.pod import Pod
 
 
-def removal_order(pods: Iterable[Pod], *, by_ordinal: bool) -> list[Pod]:
-    """Pods that are not on their way out, the first to go first."""
+def removal_groups(pods: Iterable[Pod], *, by_ordinal: bool) -> list[list[Pod]]:
+    """Pods that are not on their way out, the first to go first. Which of a group goes first is anybody's guess: a
+    ReplicaSet's sort is not stable, and its times are whole seconds."""
     live = [pod for pod in pods if not pod.terminating]
     if by_ordinal:
-        return sorted(live, key=lambda pod: -pod.ordinal)
+        return [[pod] for pod in sorted(live, key=lambda pod: -pod.ordinal)]
     neighbours = Counter(pod.node for pod in live if pod.node is not None)
-    return sorted(
-        live,
-        key=lambda pod: (
+
+    def rank(pod: Pod) -> tuple[float, ...]:
+        return (
             pod.node is not None,
             pod.running,
             pod.ready,
@@ -29,20 +31,27 @@ def removal_order(pods: Iterable[Pod], *, by_ordinal: bool) -> list[Pod]:
             -(pod.ready_at_s or 0.0),
             -pod.restarts,
             -pod.created_at_s,
-        ),
-    )
+        )
+
+    return [list(group) for _, group in groupby(sorted(live, key=rank), key=rank)]
+
+
+def removal_order(pods: Iterable[Pod], *, by_ordinal: bool) -> list[Pod]:
+    """One of the orders in which the pods may go."""
+    return [pod for group in removal_groups(pods, by_ordinal=by_ordinal) for pod in group]
 
 
 def removable(pods: Sequence[Pod], allowed: Container[str], surplus: int, *, missing: int, by_ordinal: bool) -> int:
-    """By how much `replicas` may fall now so that only allowed pods go.
+    """By how much `replicas` may fall now so that only allowed pods go, whichever of equal ones the controller takes.
 
     `allowed`: uids of the pods that may go. `missing`: replicas for which there is no pod yet; they cost nothing.
     """
-    free = min(surplus, max(0, missing))
-    for count, pod in enumerate(removal_order(pods, by_ordinal=by_ordinal)[: surplus - free]):
-        if pod.uid not in allowed:
-            return free + count
-    return surplus
+    count = min(surplus, max(0, missing))
+    for group in removal_groups(pods, by_ordinal=by_ordinal):
+        if count >= surplus or any(pod.uid not in allowed for pod in group):
+            break
+        count = min(surplus, count + len(group))
+    return count
 
 
 def to_drain(pods: Iterable[Pod], wanted: int, work: Mapping[str, tuple[float, int]], *, by_ordinal: bool) -> list[Pod]:

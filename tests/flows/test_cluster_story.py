@@ -39,10 +39,10 @@ async def test_from_eight_to_two_under_load_no_stream_is_cut(
         enough.set()
         counts = await users
 
+        assert story.pods.cut == []
         assert len(counts) > 16
         assert set(counts) == {TOKENS}, "every stream came to its end"
         assert story.pods.stopped == 6
-        assert story.pods.cut == []
         decisions = await backlog.decisions(PoolName("chat"), 256)
         assert any(one.draining for one in decisions), "somebody was waited for"
         patches = [

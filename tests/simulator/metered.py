@@ -39,6 +39,7 @@ class EngineReplica:
 
     def __init__(self, steps: SlowSteps, price: Price) -> None:
         self.name = "r0"
+        self.gpu_ratio = 1.0
         self.meter = Meter()
         self.load = Load(name="r0")
         self.engine = Engine(EngineSettings(kv_tokens=KV_TOKENS, max_context_tokens=8192, prefix_cache=False), steps)

@@ -6,8 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from autoscaler.kube.intent import Intent, adopt, follow, head_for, marks, replicas_now
-from autoscaler.kube.names import DRAINING_COST
+from autoscaler.kube.intent import Intent, adopt, follow, head_for, marked, marks, replicas_now
 from autoscaler.kube.pod import Pod
 from autoscaler.kube.target import TargetState
 from backlog.records import PoolView, ReplicaState
@@ -43,14 +42,20 @@ class Cluster(RuleBasedStateMachine):
         while len(self.pods) > self.replicas:
             victim = min(
                 self.pods.values(),
-                key=lambda pod: (pod.ready, pod.deletion_cost, -(pod.ready_at_s or 0), -pod.created_at_s, pod.uid),
+                # Among equals the one that our own order would take last.
+                key=lambda pod: (
+                    pod.ready,
+                    pod.deletion_cost,
+                    -(pod.ready_at_s or 0),
+                    -pod.created_at_s,
+                    -int(pod.name[2:]),
+                ),
             )
             taken.add(victim.uid)
             del self.pods[victim.uid]
         return taken
 
     def make_ready(self, uid: str) -> None:
-        self.now_s += 1
         self.pods[uid] = replace(self.pods[uid], ready=True, ready_at_s=self.now_s)
 
     def seen(self) -> PoolView:
@@ -86,9 +91,7 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def write_marks(self) -> None:
         for mark in marks(self.intent, self.pods):
-            cost = 0 if mark.since_s is None else DRAINING_COST
-            pod = replace(self.pods[mark.pod.uid], draining_since_s=mark.since_s, deletion_cost=cost)
-            self.pods[mark.pod.uid] = pod
+            self.pods[mark.pod.uid] = marked(self.pods[mark.pod.uid], mark)
 
     @rule()
     def write_replicas(self) -> None:

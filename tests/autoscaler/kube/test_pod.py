@@ -57,10 +57,10 @@ def test_a_deletion_cost_that_is_no_number_counts_as_none() -> None:
 
 
 def test_marking_and_unmarking_touch_two_annotations() -> None:
-    assert draining_patch(NOON_S) == {
+    assert draining_patch(NOON_S, -1000) == {
         "metadata": {"annotations": {DRAINING_SINCE: rfc3339(NOON_S), DELETION_COST: "-1000"}}
     }
-    assert draining_patch(None) == {"metadata": {"annotations": {DRAINING_SINCE: None, DELETION_COST: None}}}
+    assert draining_patch(None, 0) == {"metadata": {"annotations": {DRAINING_SINCE: None, DELETION_COST: None}}}
 
 
 STATES: dict[str, tuple[dict[str, Any], bool, ReplicaState, str]] = {

@@ -444,3 +444,18 @@ async def test_a_target_that_is_made_again_is_another_one(server: FakeServer) ->
         labels = server.store.get("pods", pool.names()[0])["metadata"]["labels"]
         assert labels["app"] == "other"
         await pool.scaled(2)
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+async def test_of_two_that_drain_the_one_with_requests_stays(server: FakeServer, busy: int) -> None:
+    """They became ready in the same second: without costs of their own the controller would take either."""
+    async with a_pool(server, replicas=3) as pool:
+        kept, *leaving = pool.names()
+        pool.busy = {kept: 9, leaving[0]: 1, leaving[1]: 1}
+        await pool.apply(1)
+        await pool.until(lambda: all(DRAINING_SINCE in annotations(server, name) for name in leaving))
+        pool.busy = {kept: 9, leaving[busy]: 1}
+
+        await pool.until(lambda: len(pool.names()) == 2)
+
+        assert pool.names() == sorted([kept, leaving[busy]])

@@ -45,6 +45,14 @@ def test_a_pod_on_its_way_out_is_not_removed_again() -> None:
     assert removal_order([a_pod(terminating=True)], by_ordinal=False) == []
 
 
+def test_of_pods_that_are_equal_none_is_counted_on() -> None:
+    """Times are whole seconds: pods that started together are equal, and the controller takes any of them."""
+    pods = [a_pod("done", deletion_cost=-1000), a_pod("busy", deletion_cost=-1000), a_pod("c")]
+
+    assert removable(pods, {"uid-done"}, 1, missing=0, by_ordinal=False) == 0
+    assert removable(pods, {"uid-done", "uid-busy"}, 1, missing=0, by_ordinal=False) == 1
+
+
 def test_replicas_fall_only_as_far_as_the_next_pods_may_go() -> None:
     pods = [a_pod("a", deletion_cost=-1000), a_pod("b", deletion_cost=-1000, at_s=NOON_S - 5), a_pod("c")]
     allowed = {"uid-a"}
