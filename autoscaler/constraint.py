@@ -47,11 +47,12 @@ def apply_tolerance(before: int, present: int, settings: AutoscalerSettings) -> 
     """No change within `tolerance` of the present replicas."""
     change = abs(before - present)
     within = present > 0 and before > 0 and 0 < change <= settings.tolerance * present
+    where = "within" if within else "not within"
     return StepRecord(
         name=StepName.TOLERANCE,
         before=before,
         after=present if within else before,
-        reason=f"{before} is {'within' if within else 'not within'} {settings.tolerance:.0%} of {present}",
+        reason="no change" if change == 0 else f"{before} is {where} {settings.tolerance:.0%} of {present}",
     )
 
 
