@@ -95,11 +95,11 @@ class Cluster:
         if old is not None and held.bucket is not None and (new is None or _uid(new) != _uid(old)):
             # Another object under the same name has another selector, and nothing of what was intended.
             self._indexes[target.namespace].remove(held.bucket)
-            held.bucket, held.intent = None, None
+            held.reset()
         if new is None:
             held.seen, held.missing = None, f"{target.label} does not exist"
         elif target.kind.name in KINDS:
-            held.seen, held.missing = state_from_json(new), None
+            held.seen, held.missing = state_from_json(new, before=held.seen), None
         # Of another kind, only `/scale` says how many replicas there are: `_tend` reads it.
 
     async def _tend(self, held: Held, watch: Watch, stop_event: asyncio.Event) -> None:
@@ -130,7 +130,8 @@ class Cluster:
             selector = selector_from_scale(scale)
             held.bucket = self._indexes[target.namespace].add(selector, self._pods[target.namespace].objects)
         if target.kind.name not in KINDS:
-            held.seen = state_from_json(item, scale_replicas=(scale.get("spec") or {}).get("replicas", 0))
+            replicas = (scale.get("spec") or {}).get("replicas", 0)
+            held.seen = state_from_json(item, replicas, before=held.seen)
         held.missing = None
 
     async def _seek_rivals(self, stop_event: asyncio.Event) -> None:

@@ -79,6 +79,12 @@ class Held:
             for uid, pod in self.bucket.pods.items()
         }
 
+    def reset(self) -> None:
+        """Another object has the name: nothing of what was known or written is true of it."""
+        self.bucket, self.intent, self._written = None, None, None
+        self._marks.clear()
+        self.going.clear()
+
     def share(self, replicas: int) -> Share:
         """The target with that many replicas that serve. Blocked while the scheduler finds no node for its pods."""
         target = self.target

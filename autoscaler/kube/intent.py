@@ -5,7 +5,7 @@ lowered, but only when the pods that the controller will take are ones that may 
 (one dies, the wrong one goes, somebody changes `replicas`), the next look starts from what is there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoscaler import drain
@@ -13,7 +13,7 @@ from autoscaler.drain import Drain
 from autoscaler.kube.names import DRAINED_COST, DRAINING_COST
 from autoscaler.kube.pod import Pod
 from autoscaler.kube.target import TargetState
-from autoscaler.kube.victims import removable, removal_order, to_drain
+from autoscaler.kube.victims import removable, removable_by_ordinal, surplus_pods, to_drain
 from backlog.records import PoolView, ReplicaName
 
 Pods = Mapping[str, Pod]
@@ -70,7 +70,7 @@ def adopt(state: TargetState, pods: Pods, view: PoolView | None, *, by_ordinal: 
         for uid, pod in live(pods).items()
         if pod.draining_since_s is not None
     }
-    return _settle(state.replicas, pods, exits, by_ordinal=by_ordinal)
+    return _settle(state, pods, exits, by_ordinal=by_ordinal)
 
 
 def follow(
@@ -92,7 +92,7 @@ def follow(
         uid: _advance(one, alive[uid], view, deadline_s, now_s) for uid, one in intent.exits.items() if uid in alive
     }
     if state.replicas != intent.written:
-        return _settle(state.replicas, pods, exits, by_ordinal=by_ordinal)
+        return _settle(state, pods, exits, by_ordinal=by_ordinal)
     serving = len(alive) - len(exits) + max(0, state.replicas - len(alive))
     back = _to_revive(exits, max(0, intent.told - serving)) if exits else ()
     return replace(intent, exits={uid: one for uid, one in exits.items() if uid not in back})
@@ -107,6 +107,7 @@ def head_for(
     *,
     by_ordinal: bool,
     now_s: float,
+    first_ordinal: int = 0,
 ) -> Intent:
     """Serve with `wanted` replicas: revive before starting, cancel what is not ready before draining what is.
 
@@ -117,7 +118,7 @@ def head_for(
         return replace(intent, told=wanted, exits={uid: one for uid, one in intent.exits.items() if uid not in back})
     # Also where `wanted` is no news: a pod that was to be cancelled may have become ready before it was.
     staying = [pod for uid, pod in live(pods).items() if uid not in intent.exits]
-    leaving = to_drain(staying, wanted, work, by_ordinal=by_ordinal)
+    leaving = to_drain(staying, wanted, work, by_ordinal=by_ordinal, first=first_ordinal)
     if leaving and view is None:
         return replace(intent, told=min(intent.told, wanted + len(leaving)))
     exits = {**intent.exits, **{pod.uid: Exit(drain=_begin(view, now_s)) for pod in leaving}}
@@ -144,17 +145,30 @@ def marked(pod: Pod, mark: Mark) -> Pod:
     return replace(pod, draining_since_s=since_s, deletion_cost=mark.cost)
 
 
-def replicas_now(intent: Intent, state: TargetState, pods: Pods, *, by_ordinal: bool) -> int:
-    """What to write into `replicas` now: never so little that a pod which serves would go."""
+def replicas_now(
+    intent: Intent, state: TargetState, pods: Pods, *, by_ordinal: bool, busy: Container[str] | None = frozenset()
+) -> int:
+    """What to write into `replicas` now: never so little that a pod which serves would go.
+
+    `busy`: names of the pods with requests in flight; `None`: unknown. A pod whose probe failed for a moment is not
+    ready, and its streams go on.
+    """
     if intent.replicas >= state.replicas:
         return intent.replicas
     alive = live(pods)
     allowed = {uid for uid, one in intent.exits.items() if one.done is not None}
     # One that is not ready goes before any that is: the controller takes it whatever we mark.
-    allowed |= {uid for uid, pod in alive.items() if not pod.ready and uid not in intent.exits}
-    missing = state.replicas - len(alive)
+    allowed |= {
+        uid
+        for uid, pod in alive.items()
+        if not pod.ready and uid not in intent.exits and not (pod.running if busy is None else pod.name in busy)
+    }
     surplus = state.replicas - intent.replicas
-    return state.replicas - removable(tuple(alive.values()), allowed, surplus, missing=missing, by_ordinal=by_ordinal)
+    if by_ordinal:
+        end = state.first_ordinal + state.replicas
+        return state.replicas - removable_by_ordinal(alive.values(), allowed, surplus, end=end)
+    missing = state.replicas - len(alive)
+    return state.replicas - removable(tuple(alive.values()), allowed, surplus, missing=missing, by_ordinal=False)
 
 
 def live(pods: Pods) -> dict[str, Pod]:
@@ -162,11 +176,12 @@ def live(pods: Pods) -> dict[str, Pod]:
     return {uid: pod for uid, pod in pods.items() if not pod.terminating}
 
 
-def _settle(replicas: int, pods: Pods, exits: Mapping[str, Exit], *, by_ordinal: bool) -> Intent:
+def _settle(state: TargetState, pods: Pods, exits: Mapping[str, Exit], *, by_ordinal: bool) -> Intent:
     """Somebody else set `replicas`: their number counts, and of the draining pods those that will be left."""
-    alive = live(pods)
-    surplus = max(0, len(alive) - replicas)
-    going = {pod.uid for pod in removal_order(alive.values(), by_ordinal=by_ordinal)[:surplus]} if surplus else ()
+    replicas, going = state.replicas, set[str]()
+    if exits:
+        surplus = surplus_pods(pods.values(), replicas, by_ordinal=by_ordinal, first=state.first_ordinal)
+        going = {pod.uid for pod in surplus}
     kept = {uid: one for uid, one in exits.items() if uid not in going}
     return Intent(told=max(0, replicas - len(kept)), written=replicas, exits=kept)
 

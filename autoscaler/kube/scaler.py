@@ -11,11 +11,11 @@ from autoscaler.kube import mix
 from autoscaler.kube.cluster import Cluster
 from autoscaler.kube.errors import Conflict, Denied, KubeError, NotFound, Unavailable
 from autoscaler.kube.held import Held
-from autoscaler.kube.intent import head_for, live, marks, replicas_now
+from autoscaler.kube.intent import head_for, marks, replicas_now
 from autoscaler.kube.listing import Listing, RatioOf
 from autoscaler.kube.pod import Pod, draining_patch
 from autoscaler.kube.target import Target, Writes
-from autoscaler.kube.victims import removal_order
+from autoscaler.kube.victims import surplus_pods
 from autoscaler.observation import Fleet, Override
 from autoscaler.scaler import ScalingFailed
 from autoscaler.work_left import work_left
@@ -122,7 +122,7 @@ class KubernetesScaler:
             return
         self._report()
         if self._cluster.clock() >= self._retry_at_s:
-            await self._write()
+            await self._write(_busy(view))
 
     async def apply(self, desired: int, view: PoolView | None) -> None:
         """Raises `ScalingFailed` while the cluster refuses, or does not answer."""
@@ -136,7 +136,7 @@ class KubernetesScaler:
         work = {} if view is None else work_left(view)
         for held, share in zip(self.held, mix.place(self._shares(), desired), strict=True):
             self._head(held, share.replicas, view, work, now_s)
-        await self._write()
+        await self._write(_busy(view))
         if self._failure is not None:
             raise self._failure
 
@@ -145,11 +145,11 @@ class KubernetesScaler:
 
     def _look(self, view: PoolView | None) -> None:
         leads = self._cluster.leads()
-        took_over, self._led = leads and not self._led, leads
+        changed_lead, self._led = leads is not self._led, leads
         now_s = self._cluster.clock()
         changed = False
         for held in self.held:
-            if took_over:
+            if changed_lead:
                 held.intent = None
             if not held.quiet:
                 changed = True
@@ -172,7 +172,8 @@ class KubernetesScaler:
             # Up is possible. What is drained already waits for the rollout.
             return
         by_ordinal = held.target.kind.by_ordinal
-        after = head_for(before, wanted, held.pods, view, work, by_ordinal=by_ordinal, now_s=now_s)
+        first = held.state.first_ordinal
+        after = head_for(before, wanted, held.pods, view, work, by_ordinal=by_ordinal, now_s=now_s, first_ordinal=first)
         held.intent = after
         names = {uid: pod.name for uid, pod in held.pods.items()}
         for uid in after.exits.keys() - before.exits.keys():
@@ -187,15 +188,22 @@ class KubernetesScaler:
         for uid in before.exits.keys() - after.exits.keys():
             _log.info("replica revived", pool=self._pool, replica=names.get(uid, uid))
 
-    async def _write(self) -> None:
-        """Bring annotations and numbers to what is intended. A failure is kept, for `apply` to raise."""
+    async def _write(self, busy: frozenset[str] | None) -> None:
+        """Bring annotations and numbers to what is intended. A failure is kept, for `apply` to raise.
+
+        More replicas wait for no annotation: a pod that cannot be marked keeps none from starting.
+        """
         try:
             async with asyncio.timeout(WRITE_LIMIT_S):
+                if self._writes is Writes.ALL:
+                    for held in self.held:
+                        if self._paused() is None and held.intent is not None:
+                            await self._scale(held, busy, up=True)
                 for held in self.held:
                     if self._paused() is None:
                         await self._mark(held)
                         if self._writes is Writes.ALL:
-                            await self._scale(held)
+                            await self._scale(held, busy, up=False)
         except (KubeError, TimeoutError) as error:
             self._failure = ScalingFailed(_reason(error), str(error) or "no answer in time")
             self._retry_at_s = self._cluster.clock() + min(LAST_RETRY_S, FIRST_RETRY_S * 2**self._failures)
@@ -217,15 +225,16 @@ class KubernetesScaler:
                 continue  # It has gone; the watch will say so.
             held.marked(mark, self._cluster.clock())
 
-    async def _scale(self, held: Held) -> None:
-        """Write `replicas` where it should be another number, on what was read right before."""
+    async def _scale(self, held: Held, busy: frozenset[str] | None, *, up: bool) -> None:
+        """Write `replicas` where it should be more (`up`) or less, on what was read right before."""
         by_ordinal = held.target.kind.by_ordinal
         for attempt in range(MOST_CONFLICTS):
-            if held.intent is None:
+            intent = held.intent
+            if intent is None or not held.known:
                 return
             state, pods = held.state, held.pods
-            replicas = replicas_now(held.intent, state, pods, by_ordinal=by_ordinal)
-            if replicas == state.replicas or (replicas < state.replicas and held.rolling):
+            replicas = replicas_now(intent, state, pods, by_ordinal=by_ordinal, busy=busy)
+            if replicas == state.replicas or up is not (replicas > state.replicas) or (not up and held.rolling):
                 return
             scale = await self._cluster.api.get(held.target.scale_path)
             if (scale.get("spec") or {}).get("replicas", 0) != state.replicas:
@@ -241,9 +250,9 @@ class KubernetesScaler:
                 if attempt == MOST_CONFLICTS - 1:
                     raise
                 continue
-            surplus = max(0, len(live(pods)) - replicas)
-            taken = {pod.uid for pod in removal_order(pods.values(), by_ordinal=by_ordinal)[:surplus]}
-            going = {uid: one for uid, one in held.intent.exits.items() if uid in taken}
+            surplus = surplus_pods(pods.values(), replicas, by_ordinal=by_ordinal, first=state.first_ordinal)
+            taken = {pod.uid for pod in surplus}
+            going = {uid: one for uid, one in intent.exits.items() if uid in taken}
             held.wrote(replicas, going, self._cluster.clock())
             _log.info(
                 "replicas written",
@@ -301,6 +310,11 @@ class KubernetesScaler:
                 self._cold_starts_s.append(max(0.0, pod.ready_at_s - pod.created_at_s))
         known = {uid for held in self.held for uid in held.pods}
         self._timed = ready.keys() | ((self._timed or set()) & known)
+
+
+def _busy(view: PoolView | None) -> frozenset[str] | None:
+    """Names of the replicas with requests in flight. `None`: unknown."""
+    return None if view is None else frozenset(name for name, (_, count) in work_left(view).items() if count > 0)
 
 
 def _staying(held: Held) -> list[Pod]:

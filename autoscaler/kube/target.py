@@ -102,18 +102,27 @@ class TargetState:
     paused: str | None = None
     foreign: Foreign | None = None
     """`None` as long as what stands there is ours, or what the object was created with."""
+    first_ordinal: int = 0
+    """The number of the first pod, where pods have numbers."""
 
 
-def state_from_json(item: Json, scale_replicas: int | None = None) -> TargetState:
-    """`scale_replicas`: what `/scale` says, for kinds that keep the number elsewhere than in `spec.replicas`."""
+def state_from_json(item: Json, scale_replicas: int | None = None, *, before: TargetState | None = None) -> TargetState:
+    """`scale_replicas`: what `/scale` says, for kinds that keep the number elsewhere than in `spec.replicas`.
+
+    `before`: what the object said last. While the number stays nobody has overridden it: whoever owns it from the
+    creation on may write something else (`helm upgrade`), and the API server keeps one time for all that they own.
+    """
     metadata = item["metadata"]
+    if before is not None and before.uid != metadata.get("uid", ""):
+        before = None
     replicas = (item.get("spec") or {}).get("replicas", 1) if scale_replicas is None else scale_replicas
     paused = (metadata.get("annotations") or {}).get(PAUSED)
     return TargetState(
         uid=metadata.get("uid", ""),
         replicas=int(replicas),
         paused=None if paused is None or paused == "false" else f"annotation {PAUSED}={paused}",
-        foreign=_foreign(metadata),
+        foreign=_foreign(metadata) if before is None or before.replicas != int(replicas) else before.foreign,
+        first_ordinal=int(((item.get("spec") or {}).get("ordinals") or {}).get("start", 0)),
     )
 
 

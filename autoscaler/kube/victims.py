@@ -54,16 +54,44 @@ def removable(pods: Sequence[Pod], allowed: Container[str], surplus: int, *, mis
     return count
 
 
-def to_drain(pods: Iterable[Pod], wanted: int, work: Mapping[str, tuple[float, int]], *, by_ordinal: bool) -> list[Pod]:
-    """The ready pods that must be drained so that `wanted` are left: those that are not ready go without it.
+def removable_by_ordinal(pods: Iterable[Pod], allowed: Container[str], surplus: int, *, end: int) -> int:
+    """As `removable`, where the highest numbers go. `end`: one more than the highest number that there should be. A
+    number without a pod costs nothing when it is among the highest, and saves nothing further down."""
+    by_number = {pod.ordinal: pod for pod in pods if not pod.terminating}
+    count = 0
+    while count < surplus:
+        pod = by_number.get(end - 1 - count)
+        if pod is not None and pod.uid not in allowed:
+            break
+        count += 1
+    return count
 
-    Least remaining work first, then the one that was ready last. `work`: GPU-seconds and requests in flight by pod
-    name. With `by_ordinal` there is no choice: the highest numbers.
-    """
-    live = [pod for pod in pods if not pod.terminating]
+
+def surplus_pods(pods: Iterable[Pod], replicas: int, *, by_ordinal: bool, first: int = 0) -> list[Pod]:
+    """The pods that go when there are to be `replicas`. `first`: the lowest number by ordinal."""
+    order = removal_order(pods, by_ordinal=by_ordinal)
     if by_ordinal:
-        going = removal_order(live, by_ordinal=True)[: max(0, len(live) - wanted)]
-        return [pod for pod in going if pod.ready]
-    ready = [pod for pod in live if pod.ready]
-    ready.sort(key=lambda pod: (*work.get(pod.name, (0.0, 0)), -(pod.ready_at_s or 0.0)))
-    return ready[: max(0, len(ready) - wanted)]
+        return [pod for pod in order if pod.ordinal >= first + replicas]
+    return order[: max(0, len(order) - replicas)]
+
+
+def to_drain(
+    pods: Iterable[Pod],
+    wanted: int,
+    work: Mapping[str, tuple[float, int]],
+    *,
+    by_ordinal: bool,
+    first: int = 0,
+) -> list[Pod]:
+    """The pods that must be drained so that `wanted` are left: those that are not ready, and on which nothing runs, go
+    without it.
+
+    One that is not ready and has requests in flight (its probe failed for a moment) first, as it goes first; then least
+    remaining work, then the one that was ready last. `work`: GPU-seconds and requests in flight by pod name. With
+    `by_ordinal` there is no choice: the highest numbers, from `first` + `wanted` on.
+    """
+    used = [pod for pod in pods if not pod.terminating and (pod.ready or work.get(pod.name, (0.0, 0))[1] > 0)]
+    if by_ordinal:
+        return surplus_pods(used, wanted, by_ordinal=True, first=first)
+    used.sort(key=lambda pod: (pod.ready, *work.get(pod.name, (0.0, 0)), -(pod.ready_at_s or 0.0)))
+    return used[: max(0, len(used) - wanted)]

@@ -202,3 +202,55 @@ def test_by_ordinal_the_highest_is_drained_whatever_runs_on_it() -> None:
     intent = headed(Intent(told=3, written=3), 2, some, by_ordinal=True, **{"x-2": (99.0, 9)})
 
     assert list(intent.exits) == ["uid-x-2"]
+
+
+def test_by_ordinal_a_hole_further_down_costs_the_highest_its_place() -> None:
+    """A pod that is being made again is no replica that can be cancelled: the highest number would go instead."""
+    some = ready("x-0", "x-1", "x-2", "x-4")
+
+    intent = headed(Intent(told=5, written=5), 4, some, by_ordinal=True, **{"x-4": (99.0, 9)})
+
+    assert list(intent.exits) == ["uid-x-4"]
+    assert replicas_now(intent, state(5), some, by_ordinal=True) == 5
+    undrained = Intent(told=4, written=5)
+    assert replicas_now(undrained, state(5), some, by_ordinal=True) == 5
+    assert replicas_now(undrained, state(5), ready("x-0", "x-1", "x-2", "x-3"), by_ordinal=True) == 4
+
+
+def test_by_ordinal_numbers_may_begin_elsewhere() -> None:
+    some, begins_at_3 = ready("x-3", "x-4"), replace(state(3), first_ordinal=3)
+
+    assert replicas_now(Intent(told=2, written=3), begins_at_3, some, by_ordinal=True) == 2
+    assert replicas_now(Intent(told=1, written=3), begins_at_3, some, by_ordinal=True) == 2
+
+
+def test_by_ordinal_somebody_elses_number_takes_the_highest_whatever_is_missing() -> None:
+    some = {**ready("x-0", "x-1", "x-2"), **ready("x-4", draining_since_s=NOON_S)}
+
+    intent = adopt(state(4), some, look(NOON_S), by_ordinal=True, now_s=NOON_S)
+
+    assert (intent.told, intent.exits) == (4, {})
+
+
+def test_a_pod_whose_probe_fails_for_a_moment_keeps_its_streams() -> None:
+    """A ReplicaSet takes it first, drained or not: so it is the one to drain, and nothing is lowered before."""
+    some = {**ready("a", "b"), **ready("c", ready=False)}
+
+    intent = headed(Intent(told=3, written=3), 2, some, a=(0.0, 0), b=(1.0, 1), c=(9.0, 4))
+
+    assert list(intent.exits) == ["uid-c"]
+    assert replicas_now(intent, state(3), some, by_ordinal=False, busy={"b", "c"}) == 3
+
+
+def test_a_drained_pod_waits_while_another_that_would_go_first_has_streams() -> None:
+    some = {
+        **ready("a", draining_since_s=NOON_S, deletion_cost=-2000),
+        **ready("b"),
+        **ready("c", ready=False),
+    }
+    intent = drained(adopt(state(3), some, look(NOON_S), by_ordinal=False, now_s=NOON_S), 3, some, "a")
+
+    assert intent.exits["uid-a"].done is not None
+    assert replicas_now(intent, state(3), some, by_ordinal=False, busy={"c"}) == 3
+    assert replicas_now(intent, state(3), some, by_ordinal=False, busy=None) == 3
+    assert replicas_now(intent, state(3), some, by_ordinal=False, busy=set()) == 2

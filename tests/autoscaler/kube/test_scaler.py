@@ -459,3 +459,17 @@ async def test_of_two_that_drain_the_one_with_requests_stays(server: FakeServer,
         await pool.until(lambda: len(pool.names()) == 2)
 
         assert pool.names() == sorted([kept, leaving[busy]])
+
+
+async def test_more_replicas_start_although_a_pod_cannot_be_marked(server: FakeServer) -> None:
+    async with a_pool(server, replicas=2) as pool:
+        pool.busy = dict.fromkeys(pool.names(), 1)
+        await pool.apply(1)
+        await pool.until(lambda: "draining" in pool.states().values())
+        server.faults.next(None, verb="patch", resource="pods", status=403)
+
+        with pytest.raises(ScalingFailed, match="denied"):
+            await pool.apply(4)
+
+        assert pool.replicas() == 4
+        server.faults.clear()

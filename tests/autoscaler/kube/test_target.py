@@ -99,3 +99,18 @@ def test_a_deployment_is_found_by_its_path() -> None:
     assert Target(kind=DEPLOYMENT, namespace="default", name="chat", port=1).collection == (
         "/apis/apps/v1/namespaces/default/deployments"
     )
+
+
+def test_who_made_an_object_and_changes_something_else_of_it_overrides_nothing() -> None:
+    """`helm upgrade` of a target that was never scaled: one time is kept for all that a manager owns."""
+
+    def owned(time: str, replicas: int = 1) -> dict[str, Any]:
+        entry = {"manager": "helm", "time": time, "fieldsV1": {"f:spec": {"f:replicas": {}, "f:template": {}}}}
+        made = {"uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [entry]}
+        return {"metadata": made, "spec": {"replicas": replicas}}
+
+    first = state_from_json(owned("2026-01-01T00:00:00Z"))
+    upgraded = state_from_json(owned("2026-01-02T00:00:00Z"), before=first)
+
+    assert upgraded.foreign is None
+    assert state_from_json(owned("2026-01-02T00:00:00Z", 3), before=upgraded).foreign is not None
