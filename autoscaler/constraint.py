@@ -5,6 +5,7 @@ that the scaler was last told to run; "down" and "up" are relative to it.
 """
 
 import math
+from datetime import UTC, datetime
 
 from autoscaler.law import StepName
 from autoscaler.observation import Fleet, Known, Observation, Override, Unknown, Work
@@ -36,10 +37,10 @@ def respected(override: Override | None, settings: AutoscalerSettings, now_s: fl
     return override
 
 
-def keep_override(present: int, override: Override, settings: AutoscalerSettings, now_s: float) -> StepRecord:
-    """What somebody else set stays as they set it."""
-    left_s = settings.override_s - (now_s - override.at_s)
-    reason = f"{override.by} set {override.replicas}, kept for another {left_s:.0f} s"
+def keep_override(present: int, override: Override, settings: AutoscalerSettings) -> StepRecord:
+    """What somebody else set stays as they set it. The reason stays the same for as long, and so is told once."""
+    at = datetime.fromtimestamp(override.at_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    reason = f"{override.by} set {override.replicas} at {at}, kept for {settings.override_s:.0f} s"
     return StepRecord(name=StepName.OVERRIDE, before=present, after=override.replicas, reason=reason)
 
 

@@ -84,7 +84,7 @@ def decide(
     if fleet.paused is not None:
         steps = (constraint.pause(fleet, fleet.paused),)
     elif override is not None:
-        kept = constraint.keep_override(fleet.desired, override, settings, now_s)
+        kept = constraint.keep_override(fleet.desired, override, settings)
         steps = (kept, constraint.bound(kept.after, settings))
     else:
         steps = (*steps, *_limit(steps[-1].after, observation, state, settings, now_s))

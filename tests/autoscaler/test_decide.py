@@ -165,7 +165,7 @@ def test_a_gap_in_the_data_starts_the_warmup_anew() -> None:
     ("seen", "scaling", "reason"),
     [
         (observation(3, paused="load test by ana"), settings(), "paused: load test by ana"),
-        (observation(6, override=BY_HAND), settings(), "kubectl set 6, kept for another 540 s"),
+        (observation(6, override=BY_HAND), settings(), "kubectl set 6 at 1970-01-01 00:32:20 UTC, kept for 600 s"),
         (observation(3, load=9.0, unschedulable=2), settings(), "2 of 3 cannot be scheduled: no more are ordered"),
         (
             observation(1),

@@ -224,7 +224,7 @@ class Stopped(AdvisoryScaler):
     ("said", "headline"),
     [
         ({"paused": "upgrade"}, "paused: upgrade"),
-        ({"override": Override(by="ana", replicas=0, at_s=Clock()())}, "ana set 0, kept for another "),
+        ({"override": Override(by="ana", replicas=0, at_s=Clock()())}, "ana set 0 at "),
     ],
     ids=["paused", "override"],
 )

@@ -121,7 +121,7 @@ def test_explain_shows_who_paused_and_who_changed_a_pool(file: Path, publish: Ca
     by_hand = Override(by="kubectl-edit", replicas=3, at_s=time.time())
     publish(decided(observation(3, override=by_hand)), decided(observation(3, paused="[upgrade]", override=by_hand)))
     text = autoscaler("explain", "--config", file, "--pool", "chat", "--last", 2).stdout
-    assert text.index("paused: [upgrade]") < text.index("kubectl-edit set 3, kept for another ")
+    assert text.index("paused: [upgrade]") < text.index("kubectl-edit set 3 at ")
 
 
 def test_explain_as_json_is_a_list_with_the_index_of_the_binding_step(file: Path, publish: Callable[..., None]) -> None:
