@@ -47,7 +47,10 @@ def begin(view: PoolView, now_s: float) -> Drain:
 
 
 def advance(drain: Drain, name: ReplicaName, view: PoolView | None, now_s: float) -> Drain:
-    """The drain after one more look at the backlog. A failed look restarts the clocks of absent workers."""
+    """The drain after one more look at the backlog. A failed look restarts the clocks of absent workers; a clock that
+    was set back counts from there.
+    """
+    drain = replace(drain, since_s=min(drain.since_s, now_s))
     if view is None:
         witnesses = {worker: replace(witness, absent_since_s=None) for worker, witness in drain.witnesses.items()}
         return replace(drain, witnesses=witnesses)
@@ -58,7 +61,7 @@ def advance(drain: Drain, name: ReplicaName, view: PoolView | None, now_s: float
     witnesses = {}
     for worker, witness in drain.witnesses.items():
         if worker not in present:
-            absent_since_s = now_s if witness.absent_since_s is None else witness.absent_since_s
+            absent_since_s = now_s if witness.absent_since_s is None else min(now_s, witness.absent_since_s)
             if now_s - absent_since_s < GONE_AFTER_S:
                 witnesses[worker] = replace(witness, absent_since_s=absent_since_s)
     for worker, seen in present.items():

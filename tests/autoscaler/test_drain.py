@@ -84,3 +84,12 @@ def test_no_worker_at_all_is_waited_for_a_while() -> None:
 def test_the_deadline_ends_it_with_requests_running() -> None:
     drain, now_s = follow(seen(0, BUSY), seen(1, BUSY), seen(30, BUSY))
     assert finish_reason(drain, deadline_s=30.0, now_s=now_s) == "drain deadline of 30 s with 2 requests running"
+
+
+def test_a_clock_that_is_set_back_counts_from_there() -> None:
+    drain = advance(begin(seen(0, BUSY), START_S), NAME, seen(1), START_S + 1)
+    earlier_s = START_S - 3600
+    drain = advance(drain, NAME, seen(2), earlier_s)
+
+    assert finish_reason(drain, deadline_s=120.0, now_s=earlier_s + 121) is not None
+    assert advance(drain, NAME, seen(12), earlier_s + 11).witnesses == {}
