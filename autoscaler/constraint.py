@@ -150,15 +150,20 @@ def apply_schedule(
 
 
 def cap_unschedulable(before: int, fleet: Fleet) -> StepRecord:
-    """Nothing more is ordered while something that was ordered has no room. The first is always ordered."""
+    """Nothing more is ordered while something that was ordered has no room, and nothing else of the pool may grow.
+
+    The first is always ordered.
+    """
     limit = max(1, fleet.desired)
     if fleet.unschedulable == 0:
         reason = "all that was ordered has room"
+    elif fleet.room_elsewhere:
+        reason = f"{fleet.unschedulable} of {fleet.desired} cannot be scheduled, another object of the pool may grow"
     elif before > limit:
         reason = f"{fleet.unschedulable} of {fleet.desired} cannot be scheduled: no more are ordered"
     else:
         reason = f"{fleet.unschedulable} of {fleet.desired} cannot be scheduled, no more are wanted"
-    after = min(before, limit) if fleet.unschedulable > 0 else before
+    after = min(before, limit) if fleet.unschedulable > 0 and not fleet.room_elsewhere else before
     return StepRecord(name=StepName.UNSCHEDULABLE, before=before, after=after, reason=reason)
 
 

@@ -51,6 +51,8 @@ class Fleet:
     draining: int
     unschedulable: int = 0
     """Of `pending`: replicas for which there is no room now."""
+    room_elsewhere: bool = False
+    """Another object of the pool may still grow: more can be ordered although some has no room."""
     paused: str | None = None
     """Why the pool must be left alone, in the words of whoever asked for it. `None`: it is scaled."""
     override: Override | None = None

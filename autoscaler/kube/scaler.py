@@ -90,7 +90,8 @@ class KubernetesScaler:
         if not self._cluster.leads() or any(held.outdated for held in self.held):
             self._look(None)
         told = [(held, held.intent) for held in self.held if held.intent is not None]
-        desired = mix.units(held.share(intent.told) for held, intent in told)
+        shares = [held.share(intent.told) for held, intent in told]
+        desired = mix.units(shares)
         ready = mix.units(held.share(len(_serving(held))) for held in self.held)
         if self._writes is Writes.NOTHING:
             desired = desired if self._advised is None else self._advised
@@ -100,6 +101,7 @@ class KubernetesScaler:
             pending=max(0, desired - ready),
             draining=sum(intent.draining for _, intent in told),
             unschedulable=sum(pod.unschedulable is not None for held in self.held for pod in _staying(held)),
+            room_elsewhere=any(share.replicas < share.maximum and not share.blocked for share in shares),
             paused=self._paused(),
             override=self._override(desired),
         )

@@ -1,5 +1,7 @@
 """One decision at a time: for each step, a case in which it is the binding one."""
 
+from dataclasses import replace
+
 import pytest
 
 from autoscaler.calibrator import Calibration
@@ -240,6 +242,13 @@ def test_an_override_by_a_clock_far_away_is_over() -> None:
 
 def test_the_first_replica_is_ordered_even_where_others_have_no_room() -> None:
     assert once(observation(0, waiting=1, unschedulable=1), None, settings(min_replicas=0)).desired == 1
+
+
+def test_where_another_object_may_grow_more_is_ordered_although_some_has_no_room() -> None:
+    seen = observation(3, load=6.0, unschedulable=1)
+    elsewhere = replace(seen, fleet=replace(seen.fleet, room_elsewhere=True))
+
+    assert once(elsewhere).desired > once(seen).desired == 3
 
 
 def test_bounds_hold_without_data_too() -> None:

@@ -249,6 +249,7 @@ async def test_pods_without_room_are_counted(server: FakeServer) -> None:
         await pool.apply(4)
 
         await pool.until(lambda: pool.scaler.fleet().unschedulable == 2)
+        assert not pool.scaler.fleet().room_elsewhere
 
         assert pool.scaler.fleet().pending == 2 + (2 - len(pool.names(READY)))
 
@@ -353,6 +354,7 @@ async def test_the_cheapest_gpu_grows_first_and_the_next_where_it_has_no_room(se
         pool.workload.capacity = 4
         await pool.apply(4)
         await pool.until(lambda: pool.scaler.fleet().unschedulable > 0)
+        assert pool.scaler.fleet().room_elsewhere
         await pool.apply(5)
 
         plan = pool.scaler.plan(5)
