@@ -67,7 +67,7 @@ def _law(work: Work, observation: Observation, calibration: Calibration, setting
     wanted = _wanted(load, work, observation, calibration, settings)
     reason = (
         f"{shown} at {calibration.replicas_per_erlang:.2f} replicas each, backlog {work.backlog_s:.1f} s "
-        f"on {observation.fleet.ready} ready: wants {wanted:.2f}"
+        f"on {observation.fleet.ready} ready: wants {_shown(wanted)}"
     )
     return StepRecord(name=StepName.LAW, before=observation.fleet.desired, after=ceil_replicas(wanted), reason=reason)
 
@@ -101,6 +101,11 @@ def _trend(
             case _, Unknown(cause=cause):
                 reason = cause
     return StepRecord(name=StepName.TREND, before=before, after=after, reason=reason)
+
+
+def _shown(replicas: float) -> str:
+    """Two digits; what is less is said to be more than nothing, as it is rounded up to one."""
+    return "under 0.01" if 0 < replicas < 0.005 else f"{replicas:.2f}"
 
 
 def _kv_need(work: Work, before: int, settings: AutoscalerSettings) -> StepRecord:

@@ -93,6 +93,8 @@ def follow(
     }
     if state.replicas != intent.written:
         return _settle(state, pods, exits, by_ordinal=by_ordinal)
+    if by_ordinal:
+        return replace(intent, exits=_beyond(exits, pods, state.first_ordinal + intent.told))
     serving = len(alive) - len(exits) + max(0, state.replicas - len(alive))
     back = _to_revive(exits, max(0, intent.told - serving)) if exits else ()
     return replace(intent, exits={uid: one for uid, one in exits.items() if uid not in back})
@@ -111,8 +113,11 @@ def head_for(
 ) -> Intent:
     """Serve with `wanted` replicas: revive before starting, cancel what is not ready before draining what is.
 
-    `work`: GPU-seconds and requests in flight by pod name. Without a view nothing that is ready is drained.
+    `work`: GPU-seconds and requests in flight by pod name. Without a view nothing that is ready is drained. By ordinal
+    there is no choice: those numbered from `first_ordinal` + `wanted` on leave, and no other does.
     """
+    if by_ordinal and wanted > intent.told:
+        return replace(intent, told=wanted, exits=_beyond(intent.exits, pods, first_ordinal + wanted))
     if wanted > intent.told:
         back = _to_revive(intent.exits, wanted - intent.told)
         return replace(intent, told=wanted, exits={uid: one for uid, one in intent.exits.items() if uid not in back})
@@ -122,6 +127,8 @@ def head_for(
     if leaving and view is None:
         return replace(intent, told=min(intent.told, wanted + len(leaving)))
     exits = {**intent.exits, **{pod.uid: Exit(drain=_begin(view, now_s)) for pod in leaving}}
+    if by_ordinal:
+        exits = _beyond(exits, pods, first_ordinal + wanted)
     return replace(intent, told=wanted, exits=exits)
 
 
@@ -184,6 +191,11 @@ def _settle(state: TargetState, pods: Pods, exits: Mapping[str, Exit], *, by_ord
         going = {pod.uid for pod in surplus}
     kept = {uid: one for uid, one in exits.items() if uid not in going}
     return Intent(told=max(0, replicas - len(kept)), written=replicas, exits=kept)
+
+
+def _beyond(exits: Mapping[str, Exit], pods: Pods, end: int) -> dict[str, Exit]:
+    """The exits of pods that are numbered from `end` on: by ordinal no other pod can leave."""
+    return {uid: one for uid, one in exits.items() if uid in pods and pods[uid].ordinal >= end}
 
 
 def _to_revive(exits: Mapping[str, Exit], count: int) -> frozenset[str]:

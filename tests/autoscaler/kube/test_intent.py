@@ -254,3 +254,14 @@ def test_a_drained_pod_waits_while_another_that_would_go_first_has_streams() -> 
     assert replicas_now(intent, state(3), some, by_ordinal=False, busy={"c"}) == 3
     assert replicas_now(intent, state(3), some, by_ordinal=False, busy=None) == 3
     assert replicas_now(intent, state(3), some, by_ordinal=False, busy=set()) == 2
+
+
+def test_by_ordinal_a_pod_that_no_number_takes_serves_again() -> None:
+    """Somebody else made it two while the only pod drained: of two the second goes, never the first."""
+    some = {**ready("x-0", draining_since_s=NOON_S), **ready("x-1")}
+    found = adopt(state(2), some, look(NOON_S), by_ordinal=True, now_s=NOON_S)
+    assert list(found.exits) == ["uid-x-0"]
+
+    one = headed(found, 1, some, by_ordinal=True)
+
+    assert (one.told, list(one.exits)) == (1, ["uid-x-1"])

@@ -17,6 +17,8 @@ from tests.autoscaler.kube.pods import NOON_S, a_pod
 class Cluster(RuleBasedStateMachine):
     """A ReplicaSet with its own idea of an order, a gateway worker, and an autoscaler that heads for some number."""
 
+    by_ordinal = False
+
     @initialize(replicas=st.integers(0, 6))
     def start(self, replicas: int) -> None:
         self.now_s, self.number = NOON_S, 0
@@ -26,7 +28,7 @@ class Cluster(RuleBasedStateMachine):
         self.reconcile()
         for uid in list(self.pods):
             self.make_ready(uid)
-        self.intent: Intent = adopt(self.state, self.pods, None, by_ordinal=False, now_s=self.now_s)
+        self.intent: Intent = adopt(self.state, self.pods, None, by_ordinal=self.by_ordinal, now_s=self.now_s)
 
     @property
     def state(self) -> TargetState:
@@ -70,7 +72,7 @@ class Cluster(RuleBasedStateMachine):
         self.wanted = wanted
         seen = None if blind else self.seen()
         work = {self.pods[uid].name: (1.0, 1) for uid in self.busy if uid in self.pods}
-        self.intent = head_for(self.intent, wanted, self.pods, seen, work, by_ordinal=False, now_s=self.now_s)
+        self.intent = head_for(self.intent, wanted, self.pods, seen, work, by_ordinal=self.by_ordinal, now_s=self.now_s)
 
     @rule()
     def look(self) -> None:
@@ -78,7 +80,13 @@ class Cluster(RuleBasedStateMachine):
         for _ in range(3):
             self.now_s += 1
             self.intent = follow(
-                self.intent, self.state, self.pods, self.seen(), by_ordinal=False, deadline_s=1e9, now_s=self.now_s
+                self.intent,
+                self.state,
+                self.pods,
+                self.seen(),
+                by_ordinal=self.by_ordinal,
+                deadline_s=1e9,
+                now_s=self.now_s,
             )
 
     @rule(wanted=st.integers(0, 4))
@@ -95,7 +103,8 @@ class Cluster(RuleBasedStateMachine):
 
     @rule()
     def write_replicas(self) -> None:
-        number = replicas_now(self.intent, self.state, self.pods, by_ordinal=False)
+        busy = frozenset(self.pods[uid].name for uid in self.busy if uid in self.pods)
+        number = replicas_now(self.intent, self.state, self.pods, by_ordinal=self.by_ordinal, busy=busy)
         if number != self.replicas:
             self.replicas = number
             self.intent = replace(self.intent, written=number)
@@ -112,10 +121,11 @@ class Cluster(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.pods))
     @rule(data=st.data())
     def fails(self, data: st.DataObject) -> None:
-        """Its requests fail with it, here or there: the gateway retries them."""
+        """With its requests, or a probe alone: then they go on."""
         uid = data.draw(st.sampled_from(list(self.pods)))
         self.pods[uid] = replace(self.pods[uid], ready=False, ready_at_s=None)
-        self.busy.discard(uid)
+        if data.draw(st.booleans()):
+            self.busy.discard(uid)
 
     @precondition(lambda self: bool(self.pods))
     @rule(data=st.data())
@@ -142,7 +152,7 @@ class Cluster(RuleBasedStateMachine):
     @rule()
     def another_leader(self) -> None:
         self.write_marks()
-        self.intent = adopt(self.state, self.pods, self.seen(), by_ordinal=False, now_s=self.now_s)
+        self.intent = adopt(self.state, self.pods, self.seen(), by_ordinal=self.by_ordinal, now_s=self.now_s)
 
     def teardown(self) -> None:
         if not hasattr(self, "intent"):
@@ -161,5 +171,25 @@ class Cluster(RuleBasedStateMachine):
         assert all(pod.draining_since_s is None for pod in self.pods.values())
 
 
+class StatefulCluster(Cluster):
+    """A StatefulSet with parallel pods: by number from the top; a number that died is made again."""
+
+    by_ordinal = True
+
+    def reconcile(self) -> set[str]:
+        numbers = {pod.ordinal: uid for uid, pod in self.pods.items()}
+        taken = {uid for number, uid in numbers.items() if number >= self.replicas}
+        for uid in taken:
+            del self.pods[uid]
+        for number in range(self.replicas):
+            if number not in numbers:
+                self.number += 1
+                uid = f"uid-{self.number}"
+                self.pods[uid] = a_pod(f"p-{number}", uid=uid, ready=False, created_at_s=self.now_s)
+        return taken
+
+
+TestStatefulCluster = StatefulCluster.TestCase
+TestStatefulCluster.settings = settings(max_examples=100, stateful_step_count=30)
 TestCluster = Cluster.TestCase
-TestCluster.settings = settings(max_examples=60, stateful_step_count=30)
+TestCluster.settings = settings(max_examples=100, stateful_step_count=30)
