@@ -175,7 +175,7 @@ def replicas_now(
         end = state.first_ordinal + state.replicas
         return state.replicas - removable_by_ordinal(alive.values(), allowed, surplus, end=end)
     missing = state.replicas - len(alive)
-    return state.replicas - removable(tuple(alive.values()), allowed, surplus, missing=missing, by_ordinal=False)
+    return state.replicas - removable(alive.values(), allowed, surplus, missing=missing)
 
 
 def live(pods: Pods) -> dict[str, Pod]:

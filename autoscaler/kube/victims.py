@@ -7,18 +7,16 @@ highest ordinals.
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from itertools import groupby
 
 from autoscaler.kube.pod import Pod
 
 
-def removal_groups(pods: Iterable[Pod], *, by_ordinal: bool) -> list[list[Pod]]:
+def removal_groups(pods: Iterable[Pod]) -> list[list[Pod]]:
     """Pods that are not on their way out, the first to go first. Which of a group goes first is anybody's guess: a
     ReplicaSet's sort is not stable, and its times are whole seconds."""
     live = [pod for pod in pods if not pod.terminating]
-    if by_ordinal:
-        return [[pod] for pod in sorted(live, key=lambda pod: -pod.ordinal)]
     neighbours = Counter(pod.node for pod in live if pod.node is not None)
 
     def rank(pod: Pod) -> tuple[float, ...]:
@@ -38,16 +36,18 @@ def removal_groups(pods: Iterable[Pod], *, by_ordinal: bool) -> list[list[Pod]]:
 
 def removal_order(pods: Iterable[Pod], *, by_ordinal: bool) -> list[Pod]:
     """One of the orders in which the pods may go."""
-    return [pod for group in removal_groups(pods, by_ordinal=by_ordinal) for pod in group]
+    if by_ordinal:
+        return sorted((pod for pod in pods if not pod.terminating), key=lambda pod: -pod.ordinal)
+    return [pod for group in removal_groups(pods) for pod in group]
 
 
-def removable(pods: Sequence[Pod], allowed: Container[str], surplus: int, *, missing: int, by_ordinal: bool) -> int:
+def removable(pods: Iterable[Pod], allowed: Container[str], surplus: int, *, missing: int) -> int:
     """By how much `replicas` may fall now so that only allowed pods go, whichever of equal ones the controller takes.
 
     `allowed`: uids of the pods that may go. `missing`: replicas for which there is no pod yet; they cost nothing.
     """
     count = min(surplus, max(0, missing))
-    for group in removal_groups(pods, by_ordinal=by_ordinal):
+    for group in removal_groups(pods):
         if count >= surplus or any(pod.uid not in allowed for pod in group):
             break
         count = min(surplus, count + len(group))

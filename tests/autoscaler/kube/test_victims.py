@@ -49,22 +49,22 @@ def test_of_pods_that_are_equal_none_is_counted_on() -> None:
     """Times are whole seconds: pods that started together are equal, and the controller takes any of them."""
     pods = [a_pod("done", deletion_cost=-1000), a_pod("busy", deletion_cost=-1000), a_pod("c")]
 
-    assert removable(pods, {"uid-done"}, 1, missing=0, by_ordinal=False) == 0
-    assert removable(pods, {"uid-done", "uid-busy"}, 1, missing=0, by_ordinal=False) == 1
+    assert removable(pods, {"uid-done"}, 1, missing=0) == 0
+    assert removable(pods, {"uid-done", "uid-busy"}, 1, missing=0) == 1
 
 
 def test_replicas_fall_only_as_far_as_the_next_pods_may_go() -> None:
     pods = [a_pod("a", deletion_cost=-1000), a_pod("b", deletion_cost=-1000, at_s=NOON_S - 5), a_pod("c")]
     allowed = {"uid-a"}
 
-    assert removable(pods, allowed, 2, missing=0, by_ordinal=False) == 1
-    assert removable(pods, {"uid-b"}, 2, missing=0, by_ordinal=False) == 0
-    assert removable(pods, {"uid-a", "uid-b"}, 2, missing=0, by_ordinal=False) == 2
+    assert removable(pods, allowed, 2, missing=0) == 1
+    assert removable(pods, {"uid-b"}, 2, missing=0) == 0
+    assert removable(pods, {"uid-a", "uid-b"}, 2, missing=0) == 2
 
 
 def test_replicas_without_a_pod_yet_cost_nothing() -> None:
-    assert removable([a_pod("a")], set(), 3, missing=2, by_ordinal=False) == 2
-    assert removable([a_pod("a")], set(), 1, missing=2, by_ordinal=False) == 1
+    assert removable([a_pod("a")], set(), 3, missing=2) == 2
+    assert removable([a_pod("a")], set(), 1, missing=2) == 1
 
 
 def test_the_least_remaining_work_is_drained_first() -> None:
