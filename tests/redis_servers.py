@@ -214,7 +214,7 @@ def start_sentinel(
         [
             f"sentinel monitor {name} 127.0.0.1 {master.port} 1",
             f"sentinel down-after-milliseconds {name} {down_after_ms}",
-            f"sentinel failover-timeout {name} 3000",
+            f"sentinel failover-timeout {name} 1000",
             *([f"sentinel auth-pass {name} {master.password}"] if master.password is not None else []),
         ],
         binary=first_server(),
@@ -229,6 +229,10 @@ def start_sentinel(
         server.start()
         with suppress(RedisError):
             server.tell("SENTINEL", "DEBUG", "info-period", "100", "ping-period", "50", "ask-period", "50")
+            # A machine that stands still for 2 s would put it into TILT, where it names no new master for 30 s.
+            server.tell("SENTINEL", "DEBUG", "tilt-trigger", "600000", "tilt-period", "100")
+            # After such a pause a failover may fail, or find its links dead: the next try comes soon.
+            server.tell("SENTINEL", "DEBUG", "election-timeout", "1000", "min-link-reconnect-period", "500")
         wait_for(lambda: _known_replicas(server, name) >= replicas)
         yield server
     finally:
