@@ -27,7 +27,7 @@ from gateway.wait import WaitEstimate
 from gateway.weigher import Weigher, token_count
 
 if TYPE_CHECKING:
-    from gateway.exchange import Exchange
+    from gateway.scheduled import Scheduled
 
 URGENT_PREFILL_S = 0.1
 """A request that adds more prefill than this is published at once: another gateway must not pick the same replica."""
@@ -58,7 +58,7 @@ class Pool:
         self.stats = PoolStats()
         self.fleet = Fleet(settings, worker=worker, price=self.price)
         self.weigher = Weigher(self.price, self.fleet.calibration, count=token_count(settings))
-        self.room: WaitingRoom[Exchange] = WaitingRoom(settings.order)
+        self.room: WaitingRoom[Scheduled] = WaitingRoom(settings.order)
         self.outbox = Outbox()
         self.outlook = Outlook(order=settings.order, gpus=self.price.gpus, weights=weights or {})
         self.solo = Solo()
@@ -115,7 +115,7 @@ class Pool:
         """Whether a request is turned away here. While Redis answers, the queue itself says who gives way."""
         return self.room.count >= self.settings.max_waiting * (2 if self.connected else 1)
 
-    def enter(self, guest: "Exchange", now_s: float, *, first: bool) -> Seat["Exchange"]:
+    def enter(self, guest: "Scheduled", now_s: float, *, first: bool) -> Seat["Scheduled"]:
         """Let a request wait; `pump` afterwards. `first`: it was sent before, and comes back."""
         self._numbers += 1
         tenant, weight = guest.payer, guest.weight
@@ -144,7 +144,7 @@ class Pool:
             self._enqueue(seat, ticket)
         return seat
 
-    def leave(self, seat: Seat["Exchange"], now_s: float, *, dispatched: bool = False) -> None:
+    def leave(self, seat: Seat["Scheduled"], now_s: float, *, dispatched: bool = False) -> None:
         """A request waits no longer. Not dispatched, its ticket is withdrawn."""
         if not seat.taken:
             return
@@ -235,7 +235,7 @@ class Pool:
             self.leave(seat, now_s)
             seat.guest.expire(self.full_refusal(Outcome.BACKLOG_FULL, now_s))
 
-    def sent(self, guest: "Exchange", replica: Replica, *, leased: bool) -> None:
+    def sent(self, guest: "Scheduled", replica: Replica, *, leased: bool) -> None:
         """A dispatch changed the ledger. A lease has charged the tenant already."""
         weight = guest.weight
         self.changed = True
@@ -252,7 +252,7 @@ class Pool:
             self.report_now = True
             self._urgent()
 
-    def landed(self, guest: "Exchange") -> None:
+    def landed(self, guest: "Scheduled") -> None:
         """What was sent runs no longer."""
         self.changed = True
         left_gpu_s = self.flying.get(guest.payer.name, 0.0) - guest.weight.gpu_s
@@ -291,7 +291,7 @@ class Pool:
         """How long a request that arrives now may wait. With no replica it is held through a cold start as well."""
         return self.settings.max_wait_s + (0.0 if self.ready else self.cold_start_s)
 
-    def estimate(self, guest: "Exchange | None", now_s: float) -> WaitEstimate | None:
+    def estimate(self, guest: "Scheduled | None", now_s: float) -> WaitEstimate | None:
         """For a request that arrives now, or any behind everybody; `None` when none can be used or is starting."""
         tenant, priority, kv_tokens = (guest.payer, guest.priority, guest.weight.kv_tokens) if guest else (None, 0, 1)
         rule = self.solo.rule(self.rule, away=not self.connected)
@@ -317,7 +317,7 @@ class Pool:
         detail = f"pool {self.settings.name}: {why}; the estimated wait is {wait_s:.1f} s"
         return Refusal(outcome, detail, retry_after_s=min(wait_s, MOST_RETRY_S))
 
-    def _late_refusal(self, seat: Seat["Exchange"], now_s: float) -> Refusal:
+    def _late_refusal(self, seat: Seat["Scheduled"], now_s: float) -> Refusal:
         tenant = seat.ticket.tenant
         if tenant not in self.held:
             return self.full_refusal(Outcome.WAIT_EXPIRED, now_s)
@@ -361,7 +361,7 @@ class Pool:
         self.report_now = True
         self._urgent()
 
-    def _enqueue(self, seat: Seat["Exchange"], ticket: Ticket) -> None:
+    def _enqueue(self, seat: Seat["Scheduled"], ticket: Ticket) -> None:
         self.outbox.enqueue(ticket, seat.arrived_at_s, self.settings.wait_bound_s)
         self._urgent()
 

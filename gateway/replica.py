@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from backlog.records import ReplicaState
@@ -13,6 +14,9 @@ from gateway.ledger import ReplicaLedger
 from gateway.openai import Endpoint
 from gateway.pick import Load
 from gateway.upstream import ReplicaConnection
+
+if TYPE_CHECKING:
+    from gateway.scheduled import Scheduled
 
 MOST_IDLE = 512
 
@@ -36,6 +40,7 @@ class Replica:
         "meter",
         "name",
         "open",
+        "running",
         "state",
         "url",
     )  # fmt: skip
@@ -80,6 +85,8 @@ class Replica:
         self.breaker = breaker.CLOSED
         self.idle: deque[ReplicaConnection] = deque()
         self.open: set[ReplicaConnection] = set()
+        self.running: set[Scheduled] = set()
+        """Requests of this worker in flight here."""
         self._closed = False
         self._dials: set[asyncio.Task[None]] = set()
 
@@ -96,7 +103,7 @@ class Replica:
 
     def running_s(self) -> Iterator[float]:
         """Of each request of this worker that is in flight here: shares of what was computed so far."""
-        return (connection.reader.attributed_s() for connection in self.open if connection.reader is not None)
+        return (request.attributed_s() for request in self.running)
 
     def take_idle(self) -> ReplicaConnection | None:
         """An open connection that nobody uses, the most recently used first."""

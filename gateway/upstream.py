@@ -21,9 +21,6 @@ class ResponseReader(Protocol):
     def response_failed(self, cause: str) -> None:
         """The connection is gone before the end."""
 
-    def attributed_s(self) -> float:
-        """Shares of what the replica has computed of it so far."""
-
 
 class ReplicaConnection(asyncio.Protocol):
     """A keep-alive connection to a replica. `reader` is the request it is busy with."""
