@@ -57,6 +57,10 @@ class Context:
             raise Refusal(Outcome.UNKNOWN_MODEL, f"the model {model[:128]!r} does not exist here", param="model")
         return pool
 
+    def find_pool(self, model: str) -> Pool | None:
+        """The pool that serves `model`, if one does."""
+        return self._by_model.get(model)
+
     def sizer_of(self, model: str) -> Sizer:
         """What sizes the text of requests to `model`; the typical one when no pool serves it."""
         pool = self._by_model.get(model)

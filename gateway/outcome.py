@@ -94,15 +94,19 @@ class Refusal(Exception):
         self.retry_after_s = retry_after_s
 
 
-def error_body(refusal: Refusal) -> bytes:
-    """The OpenAI error object as JSON; `code` is the outcome."""
-    error = {
+def error_object(refusal: Refusal) -> dict[str, str | None]:
+    """OpenAI's error object; `code` is the outcome."""
+    return {
         "message": refusal.detail,
         "type": HTTP[refusal.outcome].error_type,
         "param": refusal.param,
         "code": refusal.outcome.value.replace("-", "_"),
     }
-    return msgspec.json.encode({"error": error})
+
+
+def error_body(refusal: Refusal) -> bytes:
+    """The error object as JSON."""
+    return msgspec.json.encode({"error": error_object(refusal)})
 
 
 def error_response(refusal: Refusal, *, request_id: bytes, keep_alive: bool) -> bytes:

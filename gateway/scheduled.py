@@ -209,6 +209,10 @@ class Scheduled(ABC):
                 self.refuse(Refusal(Outcome.REPLICA_FAILED, detail))
                 self.pool.pump(now_s)
                 return
+        self.retry(now_s)
+
+    def retry(self, now_s: float) -> None:
+        """It comes back from a replica that failed: elsewhere at once, or at the head of the queue."""
         if not self._go_past(now_s):
             self._wait(now_s, first=True)
 
