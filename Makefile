@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRAINABLE := $(VENV)/.trainable
+LITELLM := .venv-litellm
+LITELLM_STAMP := $(LITELLM)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-cluster check fix bench
@@ -24,13 +26,21 @@ $(TRAINABLE): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	@touch $@
 
+# A LiteLLM proxy with the plugin, for tests marked `litellm` and its benchmark: its versions and ours cannot share one place.
+# It asks for nothing of $(VENV), so that `make --jobs=2` installs both at once.
+$(LITELLM_STAMP): pyproject.toml constraints-litellm.txt
+	@test -x $(LITELLM)/bin/python || $(PYTHON) -m venv $(LITELLM)
+	@echo "installing into $(LITELLM)"
+	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-litellm.txt -e '.[litellm]' 'litellm[proxy]'
+	@touch $@
+
 demo: $(STAMP) ## Three minutes of real traffic on a simulated fleet that grows and shrinks
 	$(BIN)/weighbridge demo
 
 up: $(STAMP) ## Gateway, autoscaler, Redis and simulated replicas on this machine
 	$(BIN)/weighbridge up
 
-test: $(TRAINABLE) ## Run the test suite
+test: $(TRAINABLE) $(LITELLM_STAMP) ## Run the test suite
 	$(BIN)/python -m pytest
 
 test-cluster: $(TRAINABLE) ## Run the Kubernetes tests on the cluster that KUBECONFIG names
