@@ -1,6 +1,8 @@
 """Contracts on imports leave nothing out: estimator modules are pure or known shells, tests import no tests."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -82,3 +84,21 @@ def test_no_module_is_both_and_none_is_gone() -> None:
 def test_what_tests_share_is_in_modules_of_its_own(path: Path) -> None:
     parts = [name.split(".") for name in imported(path) if name.startswith("tests.")]
     assert [".".join(one) for one in parts if any(part.startswith("test_") for part in one)] == []
+
+
+HEAVY = ("litellm", "fastapi", "torch", "numpy", "pandas", "scipy", "pyarrow", "openai")
+ENTRIES = {
+    "the gateway": ("gateway", "gateway.worker", "gateway.supervisor"),
+    "its scheduler inside a LiteLLM proxy": ("gateway.plugin.front", "weighbridge.litellm_plugin"),
+    "the command line": ("weighbridge.cli",),
+    "the autoscaler": ("autoscaler", "autoscaler.loop", "weighbridge.scaling"),
+    "the estimator": ("estimator", "estimator.choice", "estimator.price"),
+    "the backlog": ("backlog", "backlog.store"),
+}
+
+
+@pytest.mark.parametrize("names", ENTRIES.values(), ids=ENTRIES.keys())
+def test_no_process_that_serves_or_scales_loads_what_only_others_need(names: tuple[str, ...]) -> None:
+    code = f"import sys, {', '.join(names)}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []
