@@ -5,12 +5,13 @@ calls by keyword.
 """
 
 from collections.abc import AsyncIterator
-from math import ceil
 from typing import Any
 
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
+from prometheus_client import REGISTRY
 
+from gateway.metrics import Live
 from gateway.outcome import HTTP, Refusal, error_object
 from gateway.plugin.answer import usage_of
 from gateway.plugin.front import Front
@@ -18,11 +19,11 @@ from weighbridge.litellm_plugin import front_of_process
 
 
 def _exception(refusal: Refusal) -> HTTPException:
-    """With what LiteLLM's retries look at: a request that was refused is not asked for again."""
-    headers = {"x-weighbridge-outcome": refusal.outcome.value}
-    if refusal.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, ceil(refusal.retry_after_s)))
-    exception = HTTPException(HTTP[refusal.outcome].status, error_object(refusal), headers)
+    """With what LiteLLM's retries look at: a request that was refused is not asked for again.
+
+    Its headers come from `async_post_call_response_headers_hook`, as those of answers do.
+    """
+    exception = HTTPException(HTTP[refusal.outcome].status, error_object(refusal))
     exception.num_retries = 0
     return exception
 
@@ -109,4 +110,11 @@ def _call_id(data: dict[str, Any]) -> str:
     return str(data.get("litellm_call_id") or "")
 
 
-handler = Handler(front_of_process())
+def _load() -> Handler:
+    """What the gateway measures is served where LiteLLM serves its own metrics."""
+    front = front_of_process()
+    REGISTRY.register(Live(front.snapshot))
+    return Handler(front)
+
+
+handler = _load()

@@ -1,6 +1,6 @@
 """Prometheus families from worker snapshots. Histograms carry cumulative buckets."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -16,6 +16,18 @@ _HISTOGRAMS = (
     ("estimate_ratio", "weighbridge_estimate_error_ratio", "GPU-seconds used over GPU-seconds predicted"),
     ("wait_error_ratio", "weighbridge_wait_estimate_error_ratio", "Actual wait over the wait estimated on arrival"),
 )
+
+
+class Live:
+    """A collector for a registry that outlives its scrapes: asks for one worker's state at each of them."""
+
+    def __init__(self, snapshot: Callable[[], WorkerState | None]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._snapshot()
+        if state is not None:
+            yield from Snapshots([state], ()).collect()
 
 
 class Snapshots:

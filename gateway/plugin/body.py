@@ -33,9 +33,9 @@ def read_call(
     kind: str, model: str, body: Mapping[str, Any], sizer_of: Callable[[str], Sizer], *, streams: bool
 ) -> ParsedRequest:
     """The request to weigh. `body` is what the client sent, as a mapping."""
-    endpoint, fields = _fields(kind, body)
-    fields |= {"model": model, "stream": streams}
     try:
+        endpoint, fields = _fields(kind, body)
+        fields |= {"model": model, "stream": streams}
         return parse(endpoint, _encoder.encode(fields), sizer_of)
     except (Refusal, TypeError, ValueError, RecursionError):
         whole = {"model": model, "stream": streams, "messages": [{"role": "user", "content": _length(body)}]}

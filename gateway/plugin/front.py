@@ -23,6 +23,7 @@ from gateway.plugin.visit import Visit
 from gateway.pool import Pool
 from gateway.scheduler import Scheduler
 from gateway.settings import GatewaySettings
+from gateway.snapshot import WorkerState
 from gateway.usage import Usage
 
 _log = structlog.get_logger()
@@ -58,6 +59,17 @@ class Front:
             pools = [pool.settings.name for pool in self._scheduler.context.pools]
             _log.info("litellm plugin ready", worker=self._scheduler.worker, pools=pools)
         return self._scheduler
+
+    def snapshot(self) -> WorkerState | None:
+        """This worker's state for metrics; `None` before its first call."""
+        return None if self._scheduler is None else self._scheduler.snapshot()
+
+    async def stop(self) -> None:
+        """End the scheduler, book what was used, and withdraw from Redis."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            await scheduler.stop()
+            await scheduler.leave()
 
     # Which deployment
 

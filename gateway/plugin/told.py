@@ -1,5 +1,6 @@
 """What LiteLLM's clients and logs are told of a call: response headers, and fields of the spend log."""
 
+from math import ceil
 from typing import Any
 
 from gateway.plugin.visit import Visit
@@ -17,6 +18,8 @@ def headers(visit: Visit) -> dict[str, str]:
         told["x-weighbridge-wait-estimate-ms"] = f"{visit.estimate_s * 1e3:.1f}"
     outcome = visit.outcome.value if visit.outcome is not None else "served"
     told["x-weighbridge-outcome"] = outcome
+    if visit.verdict is not None and visit.verdict.retry_after_s is not None:
+        told["retry-after"] = str(max(1, ceil(visit.verdict.retry_after_s)))
     return told
 
 

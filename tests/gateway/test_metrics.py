@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from backlog.records import PoolView
-from gateway.metrics import Snapshots
+from gateway.metrics import Live, Snapshots
 from gateway.snapshot import PriceOrigin, WorkerState, pool_state
 from gateway.stats import LATENCY_EDGES_S
 from tests.gateway.builders import POOL, decision, pool, view, weight
@@ -198,3 +198,11 @@ def test_any_model_and_tenant_name_survives_as_a_label(name: str) -> None:
     families = scrape([worker(model=name, tenant=name)])
     assert value(families, "weighbridge_requests_total", model=name) == 1
     assert value(families, "weighbridge_gpu_seconds_total", tenant=name) == 0.25
+
+
+def test_a_live_collector_asks_at_each_scrape() -> None:
+    states: list[WorkerState | None] = [None, None]
+    live = Live(lambda: states.pop())
+    assert list(live.collect()) == []
+    states.append(worker({}))
+    assert list(live.collect()) != []
