@@ -102,7 +102,10 @@ class Handler(CustomLogger):  # type: ignore[misc]
             for holder in (record, kwargs.get("litellm_params") or {}):
                 metadata = holder.get("metadata")
                 if isinstance(metadata, dict):
-                    metadata["spend_logs_metadata"] = {**(metadata.get("spend_logs_metadata") or {}), **fields}
+                    metadata["spend_logs_metadata"] = {
+                        **(metadata.get("spend_logs_metadata") or {}),
+                        "weighbridge": fields,
+                    }
         return kwargs, result
 
 

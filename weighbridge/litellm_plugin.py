@@ -1,5 +1,6 @@
 """The LiteLLM plugin's configuration: a file of its own, or the one that the proxy was started with."""
 
+import atexit
 import json
 import os
 import time
@@ -60,4 +61,6 @@ def _redis_url(loaded: Loaded, path: Path) -> str:
     if loaded.config.redis is not None:
         return loaded.config.redis.url.get_secret_value()
     _log.warning("litellm plugin has a redis of its own", cause=f"no redis.url in {path}")
-    return EmbeddedRedis.start().url
+    server = EmbeddedRedis.start()
+    atexit.register(server.stop, grace_s=0.0)
+    return server.url

@@ -1,6 +1,6 @@
 """Who pays for a call, by what LiteLLM knows of its key and team.
 
-A key's or team's metadata may say `weighbridge_tenant` and `weighbridge_priority`. Else the team is the tenant, else
+A key's or team's metadata may have `weighbridge: {tenant: …, priority: …}`. Else the team is the tenant, else
 the key, else `anonymous`. A tenant of the configuration brings its weight, priority and limits; any other has defaults.
 """
 
@@ -12,8 +12,7 @@ from backlog.records import BANDS
 from gateway.auth import ANONYMOUS, priority_of
 from gateway.settings import TenantSettings
 
-TENANT_KEY = "weighbridge_tenant"
-PRIORITY_KEY = "weighbridge_priority"
+OWN_KEY = "weighbridge"
 _MOST_NAME = 64
 
 
@@ -35,7 +34,7 @@ class Payers:
 def priority(metadata: Mapping[str, Any], headers: Mapping[str, Any], payer: TenantSettings) -> int:
     """What the key or the team says; else what the client asks for in `x-weighbridge-priority`, under its ceiling."""
     for holder in _holders(metadata):
-        value = _band(holder.get(PRIORITY_KEY))
+        value = _band(holder.get("priority"))
         if value is not None:
             return value
     return priority_of(payer, _band(headers.get("x-weighbridge-priority")))
@@ -43,16 +42,18 @@ def priority(metadata: Mapping[str, Any], headers: Mapping[str, Any], payer: Ten
 
 def _names(metadata: Mapping[str, Any]) -> Iterator[str]:
     for holder in _holders(metadata):
-        yield from _clean(holder.get(TENANT_KEY))
+        yield from _clean(holder.get("tenant"))
     for key in ("team_alias", "team_id", "alias", "user_id"):
         yield from _clean(metadata.get(f"user_api_key_{key}"))
 
 
 def _holders(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What the operator has said of the key, then of its team."""
     for key in ("user_api_key_metadata", "user_api_key_auth_metadata", "user_api_key_team_metadata"):
         holder = metadata.get(key)
-        if isinstance(holder, Mapping):
-            yield holder
+        own = holder.get(OWN_KEY) if isinstance(holder, Mapping) else None
+        if isinstance(own, Mapping):
+            yield own
 
 
 def _clean(value: Any) -> Iterator[str]:

@@ -33,10 +33,10 @@ def price(visit: Visit, usage: Usage) -> tuple[float, float | None]:
 def spend(visit: Visit, gpu_s: float | None) -> dict[str, Any]:
     """Fields for LiteLLM's spend log. `gpu_s`: what was used; `None` for a call that was not served."""
     return {
-        "weighbridge_pool": visit.pool.settings.name,
-        "weighbridge_replica": visit.replica.name if visit.replica is not None else None,
-        "weighbridge_tenant": visit.payer.name,
-        "weighbridge_gpu_seconds": None if gpu_s is None else round(gpu_s, 6),
-        "weighbridge_estimated_gpu_seconds": round(visit.weight.gpu_s, 6),
-        "weighbridge_queue_ms": round(visit.queue_wait_s * 1e3, 1),
+        "pool": visit.pool.settings.name,
+        "replica": visit.replica.name if visit.replica is not None else None,
+        "tenant": visit.payer.name,
+        "gpu_seconds": None if gpu_s is None else round(gpu_s, 6),
+        "estimated_gpu_seconds": round(visit.weight.gpu_s, 6),
+        "queue_ms": round(visit.queue_wait_s * 1e3, 1),
     }

@@ -23,14 +23,14 @@ PAYERS = Payers((SEARCH,))
         ),
         pytest.param({"user_api_key_alias": "k"}, "k", id="a key without a team"),
         pytest.param(
-            {"user_api_key_metadata": {"weighbridge_tenant": "search"}, "user_api_key_team_alias": "x"},
+            {"user_api_key_metadata": {"weighbridge": {"tenant": "search"}}, "user_api_key_team_alias": "x"},
             "search",
             id="the key's metadata",
         ),
         pytest.param(
-            {"user_api_key_team_metadata": {"weighbridge_tenant": "search"}}, "search", id="the team's metadata"
+            {"user_api_key_team_metadata": {"weighbridge": {"tenant": "search"}}}, "search", id="the team's metadata"
         ),
-        pytest.param({"user_api_key_metadata": {"weighbridge_tenant": 5}}, "anonymous", id="not a name"),
+        pytest.param({"user_api_key_metadata": {"weighbridge": {"tenant": 5}}}, "anonymous", id="not a name"),
         pytest.param({"user_api_key_team_alias": "!!!"}, "anonymous", id="nothing is left of the name"),
         pytest.param({"user_api_key_user_id": "default_user_id"}, "default_user_id", id="the user, last"),
     ],
@@ -52,8 +52,10 @@ def test_a_configured_tenant_brings_its_settings_and_others_have_defaults() -> N
         pytest.param({}, {"x-weighbridge-priority": "7"}, 6, id="over the ceiling"),
         pytest.param({}, {"x-weighbridge-priority": "urgent"}, 5, id="not a number"),
         pytest.param({}, {"x-weighbridge-priority": "²"}, 5, id="a digit that is none"),
-        pytest.param({"user_api_key_metadata": {"weighbridge_priority": 7}}, {}, 7, id="the operator may say more"),
-        pytest.param({"user_api_key_team_metadata": {"weighbridge_priority": 9}}, {}, 5, id="no such band"),
+        pytest.param(
+            {"user_api_key_metadata": {"weighbridge": {"priority": 7}}}, {}, 7, id="the operator may say more"
+        ),
+        pytest.param({"user_api_key_team_metadata": {"weighbridge": {"priority": 9}}}, {}, 5, id="no such band"),
     ],
 )
 def test_priority(metadata: dict[str, Any], headers: dict[str, str], expected: int) -> None:
