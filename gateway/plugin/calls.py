@@ -27,9 +27,14 @@ class Calls:
         self._visits.setdefault(call_id, []).append(visit)
 
     def find(self, call_id: str, model: str, task: asyncio.Task[Any] | None) -> Visit | None:
-        """The visit of a call to a model group that a further attempt belongs to."""
-        visits = self._visits.get(call_id, ())
-        return next((visit for visit in visits if visit.model == model and visit.task is task), None)
+        """The visit of a call to a model group that a further attempt belongs to.
+
+        One that was served has no further attempt: LiteLLM asks a model again where it has run a tool for it.
+        """
+        for visit in self._visits.get(call_id, ()):
+            if visit.model == model and visit.task is task and (visit.verdict is not None or not visit.settled):
+                return visit
+        return None
 
     def made_in(self, call_id: str, task: asyncio.Task[Any]) -> list[Visit]:
         """The visits of a call that `task` made."""

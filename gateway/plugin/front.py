@@ -113,7 +113,10 @@ class Front:
             return known
         request = call.get("proxy_server_request") or {}
         metadata = {**(call.get("litellm_metadata") or {}), **(call.get("metadata") or {})}
-        body = request.get("body") or {**call, "messages": messages}
+        body = request.get("body") or call
+        if messages is not None and kind != "/completions":
+            # What guardrails and hooks have made of it. Completions have none: LiteLLM makes one of the prompt.
+            body = {**body, "messages": messages}
         payer = self._payers.payer_of(metadata)
         visit = Visit(
             context,

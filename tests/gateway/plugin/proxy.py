@@ -94,6 +94,10 @@ class Proxy:
         assert error is not None
         raise error
 
+    async def place(self, model: str, messages: Any, call: dict[str, Any]) -> list[dict[str, Any]]:
+        """The deployments that LiteLLM may use."""
+        return list(await self.front.place(model, self.offered, messages, call))
+
     async def read(self, name: str, stream: AsyncIterator[Any], *, most: int | None = None) -> list[Any]:
         """Read a stream to its end, or leave after `most` items."""
         items: list[Any] = []

@@ -259,6 +259,28 @@ async def test_a_hosted_model_of_the_group_takes_what_the_pool_refuses(redis_url
         await proxy.front.stop()
 
 
+async def test_a_call_may_ask_its_model_again_once_it_was_answered(proxy: Proxy, backlog: Backlog) -> None:
+    async def with_a_tool() -> None:
+        await proxy._call("a", "hi")
+        await proxy._call("a", "hi, and here is what the tool said")
+
+    await asyncio.create_task(with_a_tool())
+    await until(lambda: stats(proxy) == {"served": 2})
+    await settles(backlog, 0)
+
+
+async def test_what_a_guardrail_has_made_of_the_messages_is_weighed(proxy: Proxy) -> None:
+    sent = {"messages": [{"role": "user", "content": LONG}]}
+    request = {"url": "http://proxy/v1/chat/completions", "body": sent}
+    call = {"litellm_call_id": "a", "proxy_server_request": request}
+    await asyncio.create_task(proxy.place("llama", [{"role": "user", "content": "[redacted]"}], call))
+    short = float(proxy.front.headers("a")["x-weighbridge-gpu-seconds"])
+    await asyncio.create_task(
+        proxy.place("llama", [{"role": "user", "content": LONG}], {**call, "litellm_call_id": "b"})
+    )
+    assert float(proxy.front.headers("b")["x-weighbridge-gpu-seconds"]) > 2 * short
+
+
 async def test_a_live_replica_needs_no_entry_of_its_own(redis_url: str, redis_prefix: str, backlog: Backlog) -> None:
     proxy = Proxy(front(redis_url, redis_prefix, replicas=0, replica_api_key="pod-key"), offered=[deployment(1)])
     pod = record("pod-7", port=9007)
@@ -267,17 +289,13 @@ async def test_a_live_replica_needs_no_entry_of_its_own(redis_url: str, redis_pr
         await proxy.call("a")
         assert proxy.sent == [("a", "chat/pod-7")]
         proxy.offered = []  # LiteLLM has put its entry into cooldown
-        [entry] = await asyncio.create_task(_place(proxy, "b"))
+        messages = [{"role": "user", "content": "hi"}]
+        [entry] = await asyncio.create_task(proxy.place("llama", messages, {"litellm_call_id": "b"}))
         assert entry["litellm_params"] == {
             "model": "hosted_vllm/llama", "api_base": "http://127.0.0.1:9007/v1", "api_key": "pod-key",
         }  # fmt: skip
     finally:
         await proxy.front.stop()
-
-
-async def _place(proxy: Proxy, name: str) -> list[Any]:
-    call = {"litellm_call_id": name, "messages": [{"role": "user", "content": "hi"}]}
-    return list(await proxy.front.place("llama", proxy.offered, call["messages"], call))
 
 
 async def test_limits_of_a_tenant_hold_for_its_team(redis_url: str, redis_prefix: str) -> None:
