@@ -105,6 +105,11 @@ def claimed_key(prefix: str, pool: PoolName) -> str:
     return f"{_root(prefix, pool)}:claimed"
 
 
+def counted_key(prefix: str, pool: PoolName) -> str:
+    """Hash: replica -> how many requests were ever claimed for it. TTL: `QUEUE_TTL_S`."""
+    return f"{_root(prefix, pool)}:counted"
+
+
 def mail_stem(prefix: str, pool: PoolName) -> str:
     """Completed by a worker id. List: `L` and a lease, `E` and an evicted id, `W`. TTL: the heartbeat limit."""
     return f"{_root(prefix, pool)}:mail:"
@@ -160,6 +165,7 @@ POOL_KEYS = (
     flying_stem,
     batch_stem,
     draining_key,
+    counted_key,
 )
 
 

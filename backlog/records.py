@@ -190,6 +190,14 @@ class Claimed:
 
     prefill_s: float = 0.0
     kv_tokens: int = 0
+    requests: int = 0
+
+    def __add__(self, more: "Claimed") -> "Claimed":
+        return Claimed(
+            prefill_s=self.prefill_s + more.prefill_s,
+            kv_tokens=self.kv_tokens + more.kv_tokens,
+            requests=self.requests + more.requests,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

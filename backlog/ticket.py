@@ -7,7 +7,7 @@ in Redis says in which order, and a lease is the permission.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from backlog.records import ReplicaName, TicketId, WorkerId
+from backlog.records import Claimed, ReplicaName, TicketId, WorkerId
 
 DEFAULT_PRIORITY = 3
 
@@ -51,9 +51,8 @@ class Offer:
     ahead_s: float
     """Outstanding prefill less progress."""
     kv_tokens: int
-    known_prefill_s: float
-    """Of all prefill ever claimed here, what this worker's numbers contain already."""
-    known_kv_tokens: int
+    known: Claimed
+    """Of all work ever claimed here, what this worker's numbers contain already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,5 +72,5 @@ class Charges:
     number: int
     tenants: Mapping[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     """Tenant and priority -> the tenant's weight, GPU-seconds (of either sign)."""
-    replicas: Mapping[ReplicaName, tuple[float, int]] = field(default_factory=dict)
-    """Replica -> prefill seconds, KV tokens."""
+    replicas: Mapping[ReplicaName, Claimed] = field(default_factory=dict)
+    """What was sent to each replica."""

@@ -60,6 +60,8 @@ class Claim:
     contested_s: float
     """The budget while tenants compete."""
     kv_capacity_tokens: int
+    max_in_flight: int | None = None
+    """Requests that one replica may run at once."""
     most: int = MOST_LEASES
 
 
@@ -163,7 +165,7 @@ class PoolScripts:
 
         Raises `codec.CorruptRecord`.
         """
-        now_us, replicas, decision, reports, now_v, since_us, lines, leases, claimed = answer
+        now_us, replicas, decision, reports, now_v, since_us, lines, leases, claimed, counted = answer
         return PoolView(
             pool=self.name,
             read_at_s=now_us / 1e6,
@@ -175,7 +177,7 @@ class PoolScripts:
                 waiting_age_s=None if since_us is None else max(0.0, (now_us - int(since_us)) / 1e6),
                 lines=tuple(_lines(lines)),
                 leases=tuple(self._lease(raw) for raw in leases),
-                claimed=_claimed(claimed),
+                claimed=_claimed(claimed, counted),
             ),
         )
 
@@ -214,18 +216,19 @@ def _charges(worker: str, charges: Charges) -> list[str | int | float | bytes]:
     args: list[str | int | float | bytes] = [worker, charges.number, len(charges.tenants)]
     for (tenant, priority), (tenant_weight, gpu_s) in charges.tenants.items():
         args += (tenant, priority, tenant_weight, gpu_s)
-    for replica, (prefill_s, kv_tokens) in charges.replicas.items():
-        args += (replica, prefill_s, kv_tokens)
+    for replica, sent in charges.replicas.items():
+        args += (replica, sent.prefill_s, sent.kv_tokens, sent.requests)
     return args
 
 
 def _claim(claim: Claim) -> list[str | int | float | bytes]:
     args: list[str | int | float | bytes] = [
         claim.most, round(LEASE_S * 1e6), claim.budget_s, claim.contested_s, claim.kv_capacity_tokens,
+        "" if claim.max_in_flight is None else claim.max_in_flight,
     ]  # fmt: skip
     for offer in claim.offers:
         args += (offer.replica, offer.fixed_s, offer.in_flight, offer.ahead_s, offer.kv_tokens)
-        args += (offer.known_prefill_s, offer.known_kv_tokens)
+        args += (offer.known.prefill_s, offer.known.kv_tokens, offer.known.requests)
     return args
 
 
@@ -238,7 +241,8 @@ def _lines(flat: Sequence[Any]) -> list[QueueLine]:
     ]
 
 
-def _claimed(flat: Sequence[Any]) -> dict[ReplicaName, Claimed]:
+def _claimed(flat: Sequence[Any], counted: Sequence[Any]) -> dict[ReplicaName, Claimed]:
+    requests = {_text(name): int(count) for name, count in zip(counted[::2], counted[1::2], strict=True)}
     prefill_s: dict[str, float] = {}
     kv_tokens: dict[str, int] = {}
     for field_name, value in zip(flat[::2], flat[1::2], strict=True):
@@ -248,8 +252,10 @@ def _claimed(flat: Sequence[Any]) -> dict[ReplicaName, Claimed]:
         else:
             kv_tokens[replica] = int(value)
     return {
-        ReplicaName(name): Claimed(prefill_s=prefill_s.get(name, 0.0), kv_tokens=kv_tokens.get(name, 0))
-        for name in prefill_s.keys() | kv_tokens.keys()
+        ReplicaName(name): Claimed(
+            prefill_s=prefill_s.get(name, 0.0), kv_tokens=kv_tokens.get(name, 0), requests=requests.get(name, 0)
+        )
+        for name in prefill_s.keys() | kv_tokens.keys() | requests.keys()
     }
 
 

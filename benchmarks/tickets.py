@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from backlog.embedded import EmbeddedRedis
-from backlog.records import PoolName, ReplicaName, TicketId, WorkerId, WorkerReport
+from backlog.records import Claimed, PoolName, ReplicaName, TicketId, WorkerId, WorkerReport
 from backlog.store import Backlog, connect
 from backlog.ticket import Offer, Pending, Ticket
 from backlog.turn import Claim, Turn
@@ -56,8 +56,7 @@ def claim(most: int) -> Claim:
             in_flight=0,
             ahead_s=0.0,
             kv_tokens=0,
-            known_prefill_s=ENDLESS_S,
-            known_kv_tokens=int(ENDLESS_S),
+            known=Claimed(prefill_s=ENDLESS_S, kv_tokens=int(ENDLESS_S), requests=int(ENDLESS_S)),
         )
         for index in range(REPLICAS)
     ]

@@ -284,15 +284,19 @@ def price_from_step(
     mean_context_tokens: int = 1024,
     mean_output_tokens: int = 256,
     kv_tokens: int = 0,
+    most_sequences: int | None = None,
     tpot_s: float | None = None,
 ) -> Price:
     """Resource shares of `step` at the planning mix, compiled. Shares over the mix add up to its time exactly.
 
-    The planning batch is lowered to what `kv_tokens` hold: a replica never runs at a batch beyond that, and prices for
-    one would be too low. `None` chooses it: the largest that keeps `tpot_s` (`DEFAULT_TPOT_S`) at the mix, fits the KV
-    cache and is at most `MOST_SEQUENCES`. Raises `ValueError` when an argument is below 1.
+    The planning batch is lowered to what `kv_tokens` hold and to `most_sequences`: a replica never runs at a batch
+    beyond that, and prices for one would be too low. `None` chooses it: the largest that keeps `tpot_s`
+    (`DEFAULT_TPOT_S`) at the mix, fits the KV cache and is at most `MOST_SEQUENCES`. Raises `ValueError` when an
+    argument is below 1.
     """
     asked = MOST_SEQUENCES if planning_batch is None else planning_batch
+    if most_sequences is not None:
+        asked = min(asked, most_sequences)
     if min(asked, prefill_chunk_tokens, mean_context_tokens, mean_output_tokens) < 1:
         raise ValueError(
             "planning_batch, prefill_chunk_tokens, mean_context_tokens and mean_output_tokens must be at least 1"

@@ -1,6 +1,7 @@
 """A pool's replicas in one worker: which there are, what runs on them, what they offer to whoever waits."""
 
 from collections.abc import Container, Iterable
+from math import inf
 
 import structlog
 
@@ -24,7 +25,7 @@ from gateway.settings import PoolSettings
 
 _log = structlog.get_logger()
 MOST_OFFERS = 64
-"""Replicas in one claim, the least busy ones."""
+"""Replicas in one claim: those with a free slot first, the least busy ones."""
 NONE_CLAIMED = Claimed()
 
 
@@ -83,7 +84,6 @@ class Fleet:
         offers = []
         for load in self.usable(now_s):
             wait_s = pick.ahead_s(load, now_s)
-            claimed = self._claimed.get(load.name, NONE_CLAIMED)
             offers.append(
                 Offer(
                     replica=ReplicaName(load.name),
@@ -91,12 +91,14 @@ class Fleet:
                     in_flight=max(load.in_flight, 0),
                     ahead_s=wait_s,
                     kv_tokens=load.kv_tokens,
-                    known_prefill_s=claimed.prefill_s,
-                    known_kv_tokens=claimed.kv_tokens,
+                    known=self._claimed.get(load.name, NONE_CLAIMED),
                 )
             )
         if len(offers) > MOST_OFFERS:
-            offers.sort(key=lambda offer: offer.fixed_s + offer.in_flight * pick.PER_REQUEST_S)
+            most = inf if rule.max_in_flight is None else rule.max_in_flight
+            offers.sort(
+                key=lambda offer: (offer.in_flight >= most, offer.fixed_s + offer.in_flight * pick.PER_REQUEST_S)
+            )
             del offers[MOST_OFFERS:]
         return offers
 
@@ -126,10 +128,9 @@ class Fleet:
         released = [replica.ledger.release_silent(now_s) for replica in self.replicas.values()]
         return any(released)
 
-    def claimed(self, replica: str, prefill_s: float, kv_tokens: int) -> None:
+    def claimed(self, replica: str, more: Claimed) -> None:
         """Work was claimed for a replica that its ledger contains: no view is needed to know of it."""
-        known = self._claimed.get(replica, NONE_CLAIMED)
-        self._claimed[replica] = Claimed(prefill_s=known.prefill_s + prefill_s, kv_tokens=known.kv_tokens + kv_tokens)
+        self._claimed[replica] = self._claimed.get(replica, NONE_CLAIMED) + more
 
     def forget_others(self, now_s: float) -> None:
         """Redis is away: what the others have in flight is unknown, and this worker keeps to its share."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backlog.records import ReplicaName, TicketId
+from backlog.records import Claimed, ReplicaName, TicketId
 from backlog.ticket import Charges, Pending, Ticket
 
 
@@ -31,7 +31,7 @@ class Outbox:
         self._evict: dict[TicketId, None] = {}
         """In order, each once."""
         self._tenants: dict[tuple[str, int], tuple[float, float]] = {}
-        self._replicas: dict[ReplicaName, tuple[float, int]] = {}
+        self._replicas: dict[ReplicaName, Claimed] = {}
         self._number = 0
         self._unanswered: Charges | None = None
         self._sent: Letter | None = None
@@ -70,10 +70,9 @@ class Outbox:
         self._tenants[tenant, priority] = (weight, before_gpu_s + gpu_s)
 
     def burdened(self, replica: str, prefill_s: float, kv_tokens: int) -> None:
-        """A replica was given work without a lease."""
-        name = ReplicaName(replica)
-        before_s, before_tokens = self._replicas.get(name, (0.0, 0))
-        self._replicas[name] = (before_s + prefill_s, before_tokens + kv_tokens)
+        """A replica was given a request without a lease."""
+        name, more = ReplicaName(replica), Claimed(prefill_s=prefill_s, kv_tokens=kv_tokens, requests=1)
+        self._replicas[name] = self._replicas.get(name, Claimed()) + more
 
     def write(self, now_s: float, *, report: bool = True) -> Letter:
         """Everything that is here. Must be followed by `answered` or `lost`.
@@ -97,7 +96,7 @@ class Outbox:
         self._sent = letter
         return letter
 
-    def answered(self, turned_away: Sequence[TicketId]) -> Mapping[ReplicaName, tuple[float, int]]:
+    def answered(self, turned_away: Sequence[TicketId]) -> Mapping[ReplicaName, Claimed]:
         """The letter has arrived. Gives the work that the replicas are known to have because of it."""
         letter, self._sent = self._sent, None
         assert letter is not None

@@ -50,6 +50,8 @@ class PickRule:
     prefill_chunk_tokens: int
     externality: float
     dispatch_prefill_s: float
+    max_in_flight: int | None = None
+    """Requests that one replica runs at once; `None`: it says no number."""
 
 
 class Pick(NamedTuple):
@@ -78,12 +80,14 @@ def has_room(load: Load, weight: Weight, rule: PickRule, now_s: float) -> bool:
 
 
 def has_room_for(load: Load, kv_tokens: int, rule: PickRule, now_s: float) -> bool:
-    """Whether the replica may be given a request of this footprint: little prefill ahead, and its KV fits.
+    """Whether the replica may be given a request of this footprint: a slot is free, its KV fits, little prefill ahead.
 
     An empty replica always has room: a request larger than its KV cache is for the model server to refuse.
     """
     if load.in_flight <= 0:
         return True
+    if rule.max_in_flight is not None and load.in_flight >= rule.max_in_flight:
+        return False
     if load.kv_tokens + kv_tokens > rule.kv_capacity_tokens:
         return False
     return ahead_s(load, now_s) <= rule.dispatch_prefill_s
@@ -94,13 +98,17 @@ def until_room_gpu_s(load: Load, kv_tokens: int, rule: PickRule, now_s: float, *
 
     Prefill over the limit is done first. KV tokens are taken to come free in proportion to the work in flight, none of
     which is done yet as far as is known: a replica with 1000 tokens too many of 50,000 and 10 GPU-seconds in flight has
-    room after 0.2. A request that is larger than the KV cache waits for all of it.
+    room after 0.2. A request that is larger than the KV cache waits for all of it. So with slots: one of 4 comes free
+    when a quarter of the work in flight is done.
     """
     if has_room_for(load, kv_tokens, rule, now_s):
         return 0.0
     prefill_gpu_s = max(ahead_s(load, now_s) - rule.dispatch_prefill_s, 0.0) * gpus
     excess_tokens = max(load.kv_tokens + kv_tokens - rule.kv_capacity_tokens, 0)
     freed_ratio = min(excess_tokens / max(load.kv_tokens, 1), 1.0)
+    if rule.max_in_flight is not None:
+        ended_ratio = (load.in_flight + 1 - rule.max_in_flight) / load.in_flight
+        freed_ratio = max(freed_ratio, min(ended_ratio, 1.0))
     return max(prefill_gpu_s, freed_ratio * load.remaining_gpu_s * load.scale)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backlog.records import Lease, PoolView, ReplicaName, TicketId, WorkerId, WorkerReport
+from backlog.records import Claimed, Lease, PoolView, ReplicaName, TicketId, WorkerId, WorkerReport
 from backlog.ticket import Ticket
 from backlog.turn import Claim, Claims
 from estimator.price import Weight
@@ -48,13 +48,7 @@ class Pool:
         self.settings = settings
         self.worker = worker
         self.price = settings.price()
-        self.rule = pick.PickRule(
-            kv_read_s_per_token=self.price.kv_read_s_per_token,
-            kv_capacity_tokens=settings.kv_capacity_tokens,
-            prefill_chunk_tokens=settings.prefill_chunk_tokens,
-            externality=settings.externality,
-            dispatch_prefill_s=settings.dispatch_prefill_s,
-        )
+        self.rule = settings.pick_rule(self.price)
         self.stats = PoolStats()
         self.fleet = Fleet(settings, worker=worker, price=self.price)
         self.weigher = Weigher(self.price, self.fleet.calibration, count=token_count(settings))
@@ -104,9 +98,11 @@ class Pool:
         return pick.pick(self.fleet.usable(now_s, avoid=avoid), weight, rule, now_s, salt=salt)
 
     def idle(self, tenant: TenantSettings) -> bool:
-        """Whether a request may go past the queue: nobody waits, and no limit needs to be looked at."""
+        """Whether a request may go past the queue: nobody waits, and no limit or slot needs to be looked at there."""
         if self.room.count or self.waiting_elsewhere:
             return False
+        if self.connected and self.solo.share < 1.0 and self.settings.leases_slots:
+            return False  # other workers count the same slots
         limits = tenant.limits
         return limits.concurrent_gpu_s is None and limits.prefill_pace is None
 
@@ -192,6 +188,7 @@ class Pool:
             budget_s=self.settings.dispatch_prefill_s,
             contested_s=min(self.settings.contested_prefill_s, self.settings.dispatch_prefill_s),
             kv_capacity_tokens=self.settings.kv_capacity_tokens,
+            max_in_flight=self.settings.max_in_flight,
         )
 
     def _claims(self, now_s: float) -> bool:
@@ -204,7 +201,8 @@ class Pool:
         if claims.why == "empty" and not self.room.count:
             self.waiting_elsewhere = 0
         for lease in claims.leases:
-            self.fleet.claimed(lease.replica, lease.prefill_s, lease.kv_tokens)
+            sent = Claimed(prefill_s=lease.prefill_s, kv_tokens=lease.kv_tokens, requests=1)
+            self.fleet.claimed(lease.replica, sent)
             if lease.owner == self.worker:
                 self.granted(lease, now_s)
             elif lease.replica in self.replicas:
@@ -329,8 +327,8 @@ class Pool:
     def hear(self, view: PoolView, now_s: float) -> None:
         """Take over the replica list and the others' work. An unknown list changes nothing."""
         self.fleet.hear(view, now_s, mine=self.room.tickets)
-        age_s, budget_s = view.queue.waiting_age_s, self.settings.dispatch_prefill_s
-        passed, over = self.rivals.judge(self.fleet.loads, waiting_age_s=age_s, budget_s=budget_s, now_s=now_s)
+        age_s = view.queue.waiting_age_s
+        passed, over = self.rivals.judge(self.fleet.loads, waiting_age_s=age_s, rule=self.rule, now_s=now_s)
         self.stats.out_of_order += passed
         self.stats.over_dispatches += over
         self.outlook.hear(view, self.fleet.starting)

@@ -136,8 +136,8 @@ class Publisher:
     def _take(self, reply: Reply, known: int) -> None:
         pool, now_s = self._pool, self._clock()
         burdens = pool.outbox.answered(reply.turned_away)
-        for replica, (prefill_s, kv_tokens) in burdens.items():
-            pool.fleet.claimed(replica, prefill_s, kv_tokens)
+        for replica, sent in burdens.items():
+            pool.fleet.claimed(replica, sent)
         # The view is the state after the claim, so the claim's consequences come first.
         if reply.claims is not None:
             pool.claimed(reply.claims, now_s)

@@ -6,7 +6,7 @@ waited elsewhere, and replicas that were given work by two workers at once.
 
 from collections.abc import Mapping
 
-from gateway.pick import Load, ahead_s
+from gateway.pick import Load, PickRule, ahead_s
 
 
 class Rivals:
@@ -20,9 +20,11 @@ class Rivals:
         self._sent.append((now_s, replica, prefill_s))
 
     def judge(
-        self, loads: Mapping[str, Load], *, waiting_age_s: float | None, budget_s: float, now_s: float
+        self, loads: Mapping[str, Load], *, waiting_age_s: float | None, rule: PickRule, now_s: float
     ) -> tuple[int, int]:
-        """Requests sent while somebody waited, and replicas over their budget before the last one was sent to them.
+        """Requests sent while somebody waited, and replicas that had no room before the last one was sent to them.
+
+        No room: over the budget of prefill, or without a free slot.
 
         `loads` contain what the view shows; `waiting_age_s` is how long somebody had waited when it was read.
         """
@@ -34,5 +36,8 @@ class Rivals:
         over = 0
         for replica, prefill_s in last_s.items():
             load = loads.get(replica)
-            over += load is not None and load.in_flight > 1 and ahead_s(load, now_s) - prefill_s > budget_s
+            if load is None or load.in_flight <= 1:
+                continue
+            slots_over = rule.max_in_flight is not None and load.in_flight > rule.max_in_flight
+            over += slots_over or ahead_s(load, now_s) - prefill_s > rule.dispatch_prefill_s
         return passed, over

@@ -12,6 +12,7 @@ from estimator.calibrate_parts import AS_PRICED, PartScalars, calibrated
 from estimator.choice import choose_step
 from estimator.engine import Engine
 from estimator.price import Price, price_from_step
+from gateway.pick import PickRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class PoolSettings:
     prefill_chunk_tokens: int = 2048
     kv_capacity_tokens: int
     """KV cache tokens of one replica."""
+    max_in_flight: int | None = None
+    """Requests that one replica runs at once, over all workers; others wait here. `None`: its KV cache decides."""
     calibration: PartScalars = AS_PRICED
     """What was measured on a replica: the parts of the price are multiplied by it."""
     tokenizer: Path | None = None
@@ -70,6 +73,11 @@ class PoolSettings:
     price_per_gpu_hour: float | None = None
     """Money, in whatever currency the operator thinks in; `None`: this pool's work costs nothing."""
 
+    @property
+    def leases_slots(self) -> bool:
+        """Whether several workers share slots by leases, which Redis counts at once; not where nothing may wait."""
+        return self.max_in_flight is not None and self.max_waiting > 0
+
     def money(self, gpu_s: float) -> float:
         """What GPU-seconds of this pool cost a tenant."""
         return 0.0 if self.price_per_gpu_hour is None else gpu_s / 3600.0 * self.price_per_gpu_hour
@@ -90,9 +98,21 @@ class PoolSettings:
             planning_batch=self.planning_batch,
             prefill_chunk_tokens=self.prefill_chunk_tokens,
             kv_tokens=self.kv_capacity_tokens,
+            most_sequences=self.max_in_flight,
             tpot_s=self.tpot_slo_s,
         )
         return calibrated(price, self.calibration)
+
+    def pick_rule(self, price: Price) -> PickRule:
+        """When a replica of this pool has room, and what its score is made of."""
+        return PickRule(
+            kv_read_s_per_token=price.kv_read_s_per_token,
+            kv_capacity_tokens=self.kv_capacity_tokens,
+            prefill_chunk_tokens=self.prefill_chunk_tokens,
+            externality=self.externality,
+            dispatch_prefill_s=self.dispatch_prefill_s,
+            max_in_flight=self.max_in_flight,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ class Solo:
             rule,
             dispatch_prefill_s=rule.dispatch_prefill_s * self.share,
             kv_capacity_tokens=max(1, int(rule.kv_capacity_tokens * self.share)),
+            max_in_flight=None if rule.max_in_flight is None else max(1, int(rule.max_in_flight * self.share)),
         )
 
     def allows(self, ticket: Ticket, flying: Mapping[str, float], now_s: float) -> bool:

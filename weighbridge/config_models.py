@@ -117,6 +117,8 @@ class PoolSection(Section):
     """Prefill tokens that a replica computes in one step."""
     kv_tokens: Annotated[Count | None, Field(validate_default=True)] = None
     """KV cache tokens of one replica. Default: GPU memory less weights and activations."""
+    max_in_flight: Count | None = None
+    """Requests that one replica runs at once; others wait in order here instead of in the replica or for its 429."""
     api_key: Secret | None = None
     """Sent to replicas that have no key of their own."""
     tokenizer: Annotated[str | None, Field(min_length=1)] = None

@@ -98,6 +98,7 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
         planning_batch=pool.planning_batch,
         prefill_chunk_tokens=pool.prefill_chunk_tokens,
         kv_capacity_tokens=kv_tokens(pool),
+        max_in_flight=pool.max_in_flight,
         calibration=AS_PRICED if pool.calibration is None else check_calibration(pool.calibration),
         tokenizer=None if pool.tokenizer is None else Path(pool.tokenizer),
         static_replicas=tuple(

@@ -1,12 +1,12 @@
 -- Lease the tickets that go next to the replicas that have room for them, as long as there are both.
 -- ARGV from 7: worker, most leases, life time of a lease in us, prefill budget s, the same while tenants compete,
--- KV capacity in tokens, then for each usable replica: name, fixed s, in flight, ahead s, KV tokens, known prefill s,
--- known KV tokens (`backlog.ticket.Offer`).
+-- KV capacity in tokens, most requests in flight on a replica or empty, then for each usable replica: name, fixed s, in
+-- flight, ahead s, KV tokens, known prefill s, known KV tokens, known requests (`backlog.ticket.Offer`).
 -- Returns: why it stopped, the tenants that are held by a limit of their own, the leases as JSON. A lease of another
 -- worker's ticket is in its owner's mailbox too.
 local me, most, lease_us = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1]), ARGV[FIRST_ARGUMENT + 2]
 local budget_s, contested_s = tonumber(ARGV[FIRST_ARGUMENT + 3]), tonumber(ARGV[FIRST_ARGUMENT + 4])
-local capacity_tokens = tonumber(ARGV[FIRST_ARGUMENT + 5])
+local capacity_tokens, most_in_flight = tonumber(ARGV[FIRST_ARGUMENT + 5]), tonumber(ARGV[FIRST_ARGUMENT + 6])
 if waiting() == 0 then
   return {'empty', {}, {}}
 end
@@ -22,15 +22,18 @@ local fields = redis.call('HGETALL', CLAIMED)
 for i = 1, #fields, 2 do
   claimed[fields[i]] = tonumber(fields[i + 1])
 end
-for i = FIRST_ARGUMENT + 6, #ARGV, 7 do
+for i = FIRST_ARGUMENT + 7, #ARGV, 8 do
   local replica = ARGV[i]
   if not draining[replica] then
     local more_s = math.max(0, (claimed['p:' .. replica] or 0) - tonumber(ARGV[i + 5]))
     local more_tokens = math.max(0, (claimed['k:' .. replica] or 0) - tonumber(ARGV[i + 6]))
+    local counted = tonumber(redis.call('HGET', COUNTED, replica) or '') or 0
+    -- Work of which no number is known is one request at least.
+    local more = math.max((more_tokens > 0 or more_s > 1e-6) and 1 or 0, counted - tonumber(ARGV[i + 7]))
     offers[#offers + 1] = {
       replica = replica,
       fixed_s = tonumber(ARGV[i + 1]) + more_s,
-      in_flight = tonumber(ARGV[i + 2]) + ((more_tokens > 0 or more_s > 1e-6) and 1 or 0),
+      in_flight = tonumber(ARGV[i + 2]) + more,
       ahead_s = tonumber(ARGV[i + 3]) + more_s,
       kv_tokens = tonumber(ARGV[i + 4]) + more_tokens,
     }
@@ -41,6 +44,8 @@ end
 local function has_room(offer, ticket, limit_s)
   if offer.in_flight <= 0 then
     return true
+  elseif most_in_flight and offer.in_flight >= most_in_flight then
+    return false
   end
   return offer.kv_tokens + ticket.kv_tokens <= capacity_tokens and offer.ahead_s <= limit_s
 end
@@ -232,6 +237,7 @@ while #leases < most do
   redis.call('HSET', LEASED, ticket.id, lease)
   redis.call('HINCRBYFLOAT', CLAIMED, 'p:' .. offer.replica, exact(ticket.prefill_s))
   redis.call('HINCRBY', CLAIMED, 'k:' .. offer.replica, text(ticket.kv_tokens))
+  redis.call('HINCRBY', COUNTED, offer.replica, 1)
   if given(ticket.prefill_pace) then
     redis.call('HSET', PACES, ticket.tenant, exact(pace_level(ticket) - ticket.prefill_s) .. ' ' .. text(now_us))
     keep(PACES)
@@ -246,6 +252,7 @@ end
 keep(LEASES)
 keep(LEASED)
 keep(CLAIMED)
+keep(COUNTED)
 local tenants = {}
 for tenant in pairs(held) do
   tenants[#tenants + 1] = tenant

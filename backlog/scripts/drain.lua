@@ -16,4 +16,9 @@ for _, field in ipairs(redis.call('HKEYS', CLAIMED)) do
     redis.call('HDEL', CLAIMED, field)
   end
 end
+for _, replica in ipairs(redis.call('HKEYS', COUNTED)) do
+  if not listed[replica] then
+    redis.call('HDEL', COUNTED, replica)
+  end
+end
 return 0

@@ -3,7 +3,7 @@
 -- ARGV: 1 order, 2 heartbeat limit in ms, 3 life time of the queue in ms, 4 bands, 5 seconds taken from the key of what
 -- goes first, 6 most virtual seconds ahead.
 local WORKERS, REPORT, REPLICAS, DECISION, TICKETS, LINE, BAND, OWNED, BOUNDS, LEASES, LEASED, VIRTUAL, SUMS, CLAIMED,
-  MAIL, PACES, FLYING, BATCH, DRAINING = unpack(KEYS)
+  MAIL, PACES, FLYING, BATCH, DRAINING, COUNTED = unpack(KEYS)
 local FAIR = ARGV[1] == 'fair'
 local HEARTBEAT_MS, TTL_MS = ARGV[2], ARGV[3]
 local BANDS, AHEAD_S, LEAD_S = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

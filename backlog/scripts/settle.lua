@@ -1,6 +1,6 @@
 -- Charge what one worker sent without a lease, and the differences between what was charged and what was used.
 -- ARGV from 7: worker, number of the batch, how many charges, then for each: tenant, band, weight, GPU-seconds; then
--- for each replica: name, prefill seconds, KV tokens that were sent to it without a lease.
+-- for each replica: name, prefill seconds, KV tokens, requests that were sent to it without a lease.
 -- A batch is applied once: a number that is not above the last one changes nothing.
 local me, number = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1])
 local last = tonumber(redis.call('GET', BATCH .. me) or '') or 0
@@ -25,9 +25,11 @@ for i = first, after - 1, 4 do
   end
   set_tag(band, tenant, tag)
 end
-for i = after, #ARGV, 3 do
+for i = after, #ARGV, 4 do
   redis.call('HINCRBYFLOAT', CLAIMED, 'p:' .. ARGV[i], ARGV[i + 1])
   redis.call('HINCRBY', CLAIMED, 'k:' .. ARGV[i], ARGV[i + 2])
+  redis.call('HINCRBY', COUNTED, ARGV[i], ARGV[i + 3])
   keep(CLAIMED)
+  keep(COUNTED)
 end
 return 1

@@ -2,7 +2,7 @@
 -- ARGV from 7: most workers, most lines of the queue.
 -- Returns: clock in us, replicas or nil, decision or nil, {id, report, age in us, ...}, virtual time of each band, since
 -- when something waits or nil, {band, tenant, tickets, GPU-seconds, finish tag, ...}, leases as JSON, {field, value, ...}
--- of what was ever claimed.
+-- of what was ever claimed, {replica, requests, ...} of how many were.
 local most_workers, most_lines = ARGV[FIRST_ARGUMENT], tonumber(ARGV[FIRST_ARGUMENT + 1])
 local window_us = HEARTBEAT_MS * 1000
 local seen = redis.call('ZREVRANGEBYSCORE', WORKERS, text(now_us + window_us), text(now_us - window_us),
@@ -38,5 +38,5 @@ end
 return {
   now_us, redis.call('GET', REPLICAS), redis.call('GET', DECISION), reports,
   now_v, redis.call('HGET', SUMS, 'since'), lines,
-  redis.call('HVALS', LEASED), redis.call('HGETALL', CLAIMED),
+  redis.call('HVALS', LEASED), redis.call('HGETALL', CLAIMED), redis.call('HGETALL', COUNTED),
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backlog.records import ReplicaName, TicketId, WorkerId
+from backlog.records import Claimed, ReplicaName, TicketId, WorkerId
 from backlog.ticket import Offer, Ticket
 from backlog.turn import Claim, Claims
 
@@ -16,8 +16,8 @@ def ticket(name: str, tenant: str = "a", gpu_s: float = 1.0, **changes: Any) -> 
 
 
 def offer(replica: str = "r0", **changes: Any) -> Offer:
-    numbers = ("fixed_s", "in_flight", "ahead_s", "kv_tokens", "known_prefill_s", "known_kv_tokens")
-    facts: dict[str, Any] = dict.fromkeys(numbers, 0)
+    facts: dict[str, Any] = dict.fromkeys(("fixed_s", "in_flight", "ahead_s", "kv_tokens"), 0)
+    facts["known"] = Claimed()
     return Offer(replica=ReplicaName(replica), **facts | changes)
 
 

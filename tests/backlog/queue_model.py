@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from backlog.order import Order, Queue
-from backlog.records import BANDS, ReplicaName, TicketId, WorkerId
+from backlog.records import BANDS, Claimed, ReplicaName, TicketId, WorkerId
 from backlog.ticket import Charges, Offer, Pending, Ticket
 from backlog.turn import Claim
 
@@ -40,9 +40,10 @@ class Room:
     ahead_s: float
     kv_tokens: int
 
-    def takes(self, ticket: Ticket, limit_s: float, capacity_tokens: int) -> bool:
-        fits = self.kv_tokens + ticket.kv_tokens <= capacity_tokens and self.ahead_s <= limit_s
-        return self.in_flight <= 0 or fits
+    def takes(self, ticket: Ticket, limit_s: float, claim: Claim) -> bool:
+        fits = self.kv_tokens + ticket.kv_tokens <= claim.kv_capacity_tokens and self.ahead_s <= limit_s
+        has_slot = claim.max_in_flight is None or self.in_flight < claim.max_in_flight
+        return self.in_flight <= 0 or (fits and has_slot)
 
     def score_s(self, ticket: Ticket) -> float:
         return self.fixed_s + self.in_flight * ticket.crowd_s
@@ -64,7 +65,7 @@ class QueueModel:
     mail: dict[WorkerId, list[tuple[str, TicketId]]] = field(default_factory=lambda: defaultdict(list))
     """Letter and ticket, without wake-ups, whose rate the clock limits."""
     batches: dict[WorkerId, int] = field(default_factory=dict)
-    claimed: dict[ReplicaName, tuple[float, int]] = field(default_factory=dict)
+    claimed: dict[ReplicaName, Claimed] = field(default_factory=dict)
     draining: set[ReplicaName] = field(default_factory=set)
     returning: set[TicketId] = field(default_factory=set)
     """Leases that have run out."""
@@ -100,8 +101,8 @@ class QueueModel:
         self.batches[worker] = charges.number
         for (tenant, band), (weight, gpu_s) in charges.tenants.items():
             self.queue.charge(tenant, weight, gpu_s, band)
-        for replica, (prefill_s, kv_tokens) in charges.replicas.items():
-            self._claim_for(replica, prefill_s, kv_tokens)
+        for replica, sent in charges.replicas.items():
+            self._claim_for(replica, sent)
 
     def enqueue(self, worker: WorkerId, pending: Sequence[Pending], most: int, now_us: int) -> list[TicketId]:
         """The tickets of `worker` that found no place."""
@@ -144,14 +145,15 @@ class QueueModel:
             ticket, band = found
             limit_s = claim.contested_s if self.queue.contested(band) else claim.budget_s
             usable = [offer for offer in offers if offer.replica not in ticket.avoid] or offers
-            usable = [offer for offer in usable if offer.takes(ticket, limit_s, claim.kv_capacity_tokens)]
+            usable = [offer for offer in usable if offer.takes(ticket, limit_s, claim)]
             if not usable:
                 return "room", skip, leases
             best = min(usable, key=lambda offer: offer.score_s(ticket))
             best.add(ticket)
             self.queue.take(ticket.id, skip)
             self.known[ticket.id].leased_in = band
-            self._claim_for(best.replica, ticket.prefill_s, ticket.kv_tokens)
+            sent = Claimed(prefill_s=ticket.prefill_s, kv_tokens=ticket.kv_tokens, requests=1)
+            self._claim_for(best.replica, sent)
             leases.append((ticket.id, best.replica))
             if ticket.owner != worker:
                 self.mail[ticket.owner].append(("L", ticket.id))
@@ -240,20 +242,20 @@ class QueueModel:
         return flying <= 1e-9 or flying + ticket.gpu_s <= ticket.concurrent_gpu_s
 
     def _room(self, offer: Offer) -> Room:
-        prefill_s, kv_tokens = self.claimed.get(offer.replica, (0.0, 0))
-        more_s = max(0.0, prefill_s - offer.known_prefill_s)
-        more_tokens = max(0, kv_tokens - offer.known_kv_tokens)
+        claimed = self.claimed.get(offer.replica, Claimed())
+        more_s = max(0.0, claimed.prefill_s - offer.known.prefill_s)
+        more_tokens = max(0, claimed.kv_tokens - offer.known.kv_tokens)
+        more = max(int(more_s > 1e-6 or more_tokens > 0), claimed.requests - offer.known.requests)
         return Room(
             offer.replica,
             offer.fixed_s + more_s,
-            offer.in_flight + int(more_s > 1e-6 or more_tokens > 0),
+            offer.in_flight + more,
             offer.ahead_s + more_s,
             offer.kv_tokens + more_tokens,
         )
 
-    def _claim_for(self, replica: ReplicaName, prefill_s: float, kv_tokens: int) -> None:
-        before_s, before_tokens = self.claimed.get(replica, (0.0, 0))
-        self.claimed[replica] = before_s + prefill_s, before_tokens + kv_tokens
+    def _claim_for(self, replica: ReplicaName, sent: Claimed) -> None:
+        self.claimed[replica] = self.claimed.get(replica, Claimed()) + sent
 
     def _last_of_longest_line(self, ticket: Ticket) -> TicketId | None:
         """The ticket that gives way to this one in a full queue."""

@@ -248,9 +248,32 @@ async def test_a_replica_that_looks_empty_is_not_when_others_have_claimed_it(poo
     counts = [len(claims.leases) for _ in range(2) if (claims := (await pool.turn(ME, claim=tight)).claims)]
     assert counts == [1, 0]
     seen = (await pool.backlog.view(POOL)).queue.claimed[ReplicaName("r0")]
-    assert seen == Claimed(prefill_s=0.1, kv_tokens=0)
-    aware = offer(known_prefill_s=seen.prefill_s)
+    assert seen == Claimed(prefill_s=0.1, kv_tokens=0, requests=1)
+    aware = offer(known=seen)
     assert names(await pool.claim(ME, aware, budget_s=0.05)) == "t1"
+
+
+async def test_workers_with_stale_views_claim_no_more_requests_than_a_replica_has_slots(pool: Pool) -> None:
+    await pool.enqueue(*(ticket(f"t{index}", prefill_s=0.0, kv_tokens=0) for index in range(6)))
+    await pool.report(OTHER)
+    await pool.turn(ME, charges=Charges(number=1, replicas={ReplicaName("r1"): Claimed(requests=2)}))
+    stale = claim(offer("r0", in_flight=1), offer("r1"), max_in_flight=3)
+    first = (await pool.turn(ME, claim=stale)).claims
+    second = (await pool.turn(OTHER, claim=stale)).claims
+    assert first is not None
+    assert second is not None
+    assert ([lease.replica for lease in first.leases], first.why) == (["r0", "r0", "r1"], "room")
+    assert (second.leases, second.why) == ((), "room")
+    seen = (await pool.backlog.view(POOL)).queue.claimed
+    assert {name: claimed.requests for name, claimed in seen.items()} == {"r0": 2, "r1": 3}
+    aware = [offer(name, in_flight=2, known=claimed) for name, claimed in seen.items()]
+    assert len((await pool.claim(OTHER, *aware, max_in_flight=3)).leases) == 2
+
+
+async def test_work_that_was_claimed_without_a_number_is_one_request(pool: Pool) -> None:
+    await pool.enqueue(ticket("one"), ticket("two"))
+    await pool.turn(ME, charges=Charges(number=1, replicas={ReplicaName("r0"): Claimed(prefill_s=0.5, kv_tokens=7)}))
+    assert names(await pool.claim(ME, offer(), max_in_flight=2)) == "one"
 
 
 async def test_the_replica_with_the_least_score_takes_a_ticket_and_is_further_away_then(pool: Pool) -> None:
@@ -290,9 +313,11 @@ async def test_a_draining_replica_gets_nothing_whatever_the_worker_knows(pool: P
 
 
 async def test_what_was_claimed_for_a_replica_is_forgotten_when_it_leaves_the_list(pool: Pool) -> None:
-    await pool.turn(ME, charges=Charges(number=1, replicas={ReplicaName("r0"): (1.5, 7), ReplicaName("r1"): (0.5, 0)}))
+    kept = Claimed(prefill_s=1.5, kv_tokens=7, requests=2)
+    sent = {ReplicaName("r0"): kept, ReplicaName("r1"): Claimed(prefill_s=0.5, requests=1)}
+    await pool.turn(ME, charges=Charges(number=1, replicas=sent))
     await pool.backlog.publish_replicas(POOL, [samples.replica("r0")])
-    assert (await pool.backlog.view(POOL)).queue.claimed == {"r0": Claimed(prefill_s=1.5, kv_tokens=7)}
+    assert (await pool.backlog.view(POOL)).queue.claimed == {"r0": kept}
 
 
 async def test_a_replica_that_failed_on_a_ticket_is_used_only_when_there_is_no_other(pool: Pool) -> None:
@@ -452,7 +477,7 @@ async def test_ten_thousand_tickets_go_in_turn_and_leave_nothing(pool: Pool) -> 
     assert len(set(taken)) == 10_000
     assert all({int(one) % 100 for one in taken[at : at + 100]} == set(range(100)) for at in range(0, 10_000, 100))
     left = {key.split(":")[2] for key in pool.raw.keys()}  # noqa: SIM118
-    assert left == {"workers", "worker", "virtual", "claimed", "mail"}
+    assert left == {"workers", "worker", "virtual", "claimed", "counted", "mail"}
 
 
 async def test_a_tenant_that_is_owed_goes_first_for_at_most_the_bound(pool: Pool) -> None:
@@ -486,7 +511,11 @@ async def test_a_turn_that_is_repeated_changes_nothing(pool: Pool) -> None:
         "flying": {"a": 2.0},
         "start": [TicketId("sent")],
         "evict": [TicketId("gone")],
-        "charges": Charges(number=3, tenants={("b", 3): (2.0, 4.0)}, replicas={ReplicaName("r0"): (0.5, 10)}),
+        "charges": Charges(
+            number=3,
+            tenants={("b", 3): (2.0, 4.0)},
+            replicas={ReplicaName("r0"): Claimed(prefill_s=0.5, kv_tokens=10, requests=1)},
+        ),
     }
     await pool.turn(ME, **turn)
     once = pool.content()
@@ -522,7 +551,7 @@ async def test_names_may_hold_any_characters(pool: Pool) -> None:
 
 
 LOST = ["tickets", "line:3:a", "band:3", "owned:me", "bounds", "leases", "leased", "virtual", "sums", "claimed",
-        "line:overdue:b", "band:overdue", "workers"]  # fmt: skip
+        "counted", "line:overdue:b", "band:overdue", "workers"]  # fmt: skip
 
 
 @pytest.mark.parametrize("lost", LOST)

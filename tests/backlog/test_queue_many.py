@@ -1,6 +1,6 @@
 """Ten thousand tickets wait: all are counted, the first go first, and all of them leave."""
 
-from backlog.records import PoolName, ReplicaName, TicketId, WorkerId
+from backlog.records import Claimed, PoolName, ReplicaName, TicketId, WorkerId
 from backlog.store import Backlog
 from backlog.ticket import Offer, Pending
 from backlog.turn import Claim, Turn
@@ -23,8 +23,7 @@ async def test_ten_thousand_tickets(backlog: Backlog) -> None:
         in_flight=0,
         ahead_s=0.0,
         kv_tokens=0,
-        known_prefill_s=0.0,
-        known_kv_tokens=0,
+        known=Claimed(),
     )
     claim = Claim(offers=[offer], budget_s=1e9, contested_s=1e9, kv_capacity_tokens=10**12, most=BATCH)
     for first in range(0, TICKETS, BATCH):

@@ -15,7 +15,7 @@ from redis import Redis
 
 from backlog import turn as turn_module
 from backlog.order import Order, key_s
-from backlog.records import PoolName, ReplicaName, ReplicaState, TicketId, WorkerId
+from backlog.records import Claimed, PoolName, ReplicaName, ReplicaState, TicketId, WorkerId
 from backlog.scripts import Script
 from backlog.store import Backlog, connect
 from backlog.ticket import Charges, Offer, Pending, Ticket
@@ -73,8 +73,7 @@ offers = st.lists(
         ahead_s=seconds,
         kv_tokens=st.sampled_from([0, 500]),
         # Which of the counters seen so far the worker knows, counted from the latest; see `_aware`.
-        known_prefill_s=st.integers(0, 4),
-        known_kv_tokens=st.just(0),
+        known=st.builds(Claimed, requests=st.integers(0, 4)),
     ),
     max_size=3,
     unique_by=lambda offer: offer.replica,
@@ -85,13 +84,18 @@ claims = st.builds(
     budget_s=st.sampled_from([0.25, 2.0]),
     contested_s=st.just(0.1),
     kv_capacity_tokens=st.just(1000),
+    max_in_flight=st.sampled_from([None, 1, 3]),
     most=st.sampled_from([1, 3, 32]),
 )
 charges = st.builds(
     Charges,
     number=st.integers(1, 6),
     tenants=st.dictionaries(st.tuples(tenants, bands), st.tuples(tenant_weights, st.floats(-30, 30)), max_size=2),
-    replicas=st.dictionaries(st.sampled_from(REPLICAS), st.tuples(seconds, st.integers(0, 100)), max_size=2),
+    replicas=st.dictionaries(
+        st.sampled_from(REPLICAS),
+        st.builds(Claimed, prefill_s=seconds, kv_tokens=st.integers(0, 100), requests=st.integers(0, 2)),
+        max_size=2,
+    ),
 )
 flying = st.dictionaries(tenants, st.sampled_from([0.0, 0.5, 3.0]), max_size=2)
 some_ids = st.lists(ids, min_size=1, max_size=4, unique=True)
@@ -214,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
             )  # fmt: skip
             assert one.overdue or float(key) == key_s(model.order, one.ticket, one.arrived_at_s)
             assert json.loads(body)["owner"] == one.ticket.owner
-        self._counters_agree(held.pop("claimed", {}))
+        self._counters_agree(held.pop("claimed", {}), held.pop("counted", {}))
         assert {ticket: json.loads(raw)["band"] for ticket, raw in held.pop("leased", {}).items()} == model.leased
         assert set(held.pop("leases", {})) == model.leased.keys()
         assert set(held.pop("bounds", {})) == {id_ for id_, one in model.known.items() if one.bounded}
@@ -233,13 +237,22 @@ class QueueMachine(RuleBasedStateMachine):
         assert _filled(held) == _filled(expected)
         self.agrees = True
 
-    def _counters_agree(self, claimed: Mapping[str, str]) -> None:
+    def _counters_agree(self, claimed: Mapping[str, str], counted: Mapping[str, str]) -> None:
         """They are sums of long doubles in Redis: what a worker knows is what Redis says."""
-        seen = {ReplicaName(name[2:]) for name in claimed}
-        now = {name: (float(claimed.get(f"p:{name}", 0)), int(claimed.get(f"k:{name}", 0))) for name in seen}
+        assert counted.keys() == {name[2:] for name in claimed}
+        now = {
+            ReplicaName(name): Claimed(
+                prefill_s=float(claimed.get(f"p:{name}", 0)),
+                kv_tokens=int(claimed.get(f"k:{name}", 0)),
+                requests=int(requests),
+            )
+            for name, requests in counted.items()
+        }
         assert now.keys() == self.model.claimed.keys()
         for name, value in now.items():
-            assert value == pytest.approx(self.model.claimed[name])
+            expected = self.model.claimed[name]
+            assert replace(value, prefill_s=0.0) == replace(expected, prefill_s=0.0)
+            assert value.prefill_s == pytest.approx(expected.prefill_s)
         self.model.claimed = now
         self.claimed.append(now)
 
@@ -303,7 +316,7 @@ class QueueMachine(RuleBasedStateMachine):
             self._turn(worker, Turn(report=samples.worker_report(worker)))
         room = [Offer(
             replica=ReplicaName("r9"), fixed_s=0.0, in_flight=0, ahead_s=0.0, kv_tokens=0,
-            known_prefill_s=0.0, known_kv_tokens=0,
+            known=Claimed(),
         )]  # fmt: skip
         endless = Claim(offers=room, budget_s=ENDLESS, contested_s=ENDLESS, kv_capacity_tokens=10**9, most=100)
         while self.model.known:
@@ -311,7 +324,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert reply.claims is not None
             assert reply.claims.leases or not self.model.known
         left = {name.split(":")[0] for name in self._dump()}
-        assert left <= {"workers", "worker", "virtual", "claimed", "mail", "batch", "draining", "replicas"}
+        assert left <= {"workers", "worker", "virtual", "claimed", "counted", "mail", "batch", "draining", "replicas"}
 
     # Helpers
 
@@ -355,9 +368,8 @@ class QueueMachine(RuleBasedStateMachine):
         """With the counters of a while ago in its offers."""
         known = []
         for offer in claim.offers:
-            seen = self.claimed[-min(int(offer.known_prefill_s) + 1, len(self.claimed))]
-            prefill_s, kv_tokens = seen.get(offer.replica, (0.0, 0))
-            known.append(replace(offer, known_prefill_s=prefill_s, known_kv_tokens=kv_tokens))
+            seen = self.claimed[-min(offer.known.requests + 1, len(self.claimed))]
+            known.append(replace(offer, known=seen.get(offer.replica, Claimed())))
         return replace(claim, offers=known)
 
     def _dump(self) -> dict[str, Any]:

@@ -178,14 +178,17 @@ def test_an_offer_is_the_line_of_the_pick_score(
 
 def test_an_offer_says_what_it_contains_of_all_that_was_claimed() -> None:
     one = fleet(2)
-    hear(one, queue=QueueView(claimed={ReplicaName("r0"): Claimed(prefill_s=5.0, kv_tokens=700)}))
-    one.claimed("r0", 0.5, 30)
-    one.claimed("r1", 0.25, 10)
-    known = [(offer.known_prefill_s, offer.known_kv_tokens) for offer in one.offers(RULE, 0.0)]
-    assert known == [(5.5, 730), (0.25, 10)]
-    hear(one, queue=QueueView(claimed={ReplicaName("r0"): Claimed(prefill_s=6.0, kv_tokens=800)}))
-    known = [(offer.known_prefill_s, offer.known_kv_tokens) for offer in one.offers(RULE, 0.0)]
-    assert known == [(6.0, 800), (0.0, 0)]
+    hear(one, queue=QueueView(claimed={ReplicaName("r0"): Claimed(prefill_s=5.0, kv_tokens=700, requests=2)}))
+    one.claimed("r0", Claimed(prefill_s=0.5, kv_tokens=30, requests=1))
+    one.claimed("r1", Claimed(prefill_s=0.25, kv_tokens=10, requests=1))
+    known = [offer.known for offer in one.offers(RULE, 0.0)]
+    assert known == [
+        Claimed(prefill_s=5.5, kv_tokens=730, requests=3),
+        Claimed(prefill_s=0.25, kv_tokens=10, requests=1),
+    ]
+    seen = Claimed(prefill_s=6.0, kv_tokens=800, requests=4)
+    hear(one, queue=QueueView(claimed={ReplicaName("r0"): seen}))
+    assert [offer.known for offer in one.offers(RULE, 0.0)] == [seen, Claimed()]
 
 
 def test_a_claim_offers_the_least_busy_of_many_replicas() -> None:

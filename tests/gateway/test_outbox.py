@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from backlog.records import TicketId
+from backlog.records import Claimed, TicketId
 from backlog.ticket import Ticket
 from gateway.outbox import Letter, Outbox
 from tests.gateway.builders import ticket
@@ -31,10 +31,10 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
         self.redis: set[TicketId] = set()
         """What waits in Redis."""
         self.charged: dict[tuple[str, int], float] = defaultdict(float)
-        self.burdened: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        self.burdened: dict[str, Claimed] = defaultdict(Claimed)
         self.booked: dict[tuple[str, int], float] = defaultdict(float)
-        self.given: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
-        self.told: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        self.given: dict[str, Claimed] = defaultdict(Claimed)
+        self.told: dict[str, Claimed] = defaultdict(Claimed)
         """Of `given`, what `answered` said."""
         self.numbers: list[int] = []
         self.batches: dict[int, object] = {}
@@ -75,8 +75,7 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(["r0", "r1"]), prefill_s=AMOUNTS, kv_tokens=AMOUNTS)
     def burden(self, replica: str, prefill_s: float, kv_tokens: int) -> None:
-        before_s, before = self.burdened[replica]
-        self.burdened[replica] = (before_s + prefill_s, before + kv_tokens)
+        self.burdened[replica] += Claimed(prefill_s=prefill_s, kv_tokens=kv_tokens, requests=1)
         self.outbox.burdened(replica, prefill_s, kv_tokens)
 
     # The letters
@@ -107,18 +106,16 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
             self.numbers.append(charges.number)
             for payer, (_, gpu_s) in charges.tenants.items():
                 self.booked[payer] += gpu_s
-            for replica, (prefill_s, kv_tokens) in charges.replicas.items():
-                before_s, before = self.given[replica]
-                self.given[replica] = (before_s + prefill_s, before + kv_tokens)
+            for replica, sent in charges.replicas.items():
+                self.given[replica] += sent
 
     @rule()
     def answered(self) -> None:
         if self.letter is None:
             return
         self.arrives()
-        for replica, (prefill_s, kv_tokens) in self.outbox.answered(()).items():
-            before_s, before = self.told[replica]
-            self.told[replica] = (before_s + prefill_s, before + kv_tokens)
+        for replica, sent in self.outbox.answered(()).items():
+            self.told[replica] += sent
         self.letter = None
 
     @rule()
@@ -158,7 +155,7 @@ class OutboxAgainstRedis(RuleBasedStateMachine):
 
 
 def _some(sums: dict) -> dict:  # type: ignore[type-arg]
-    return {key: value for key, value in sums.items() if value not in (0, (0, 0))}
+    return {key: value for key, value in sums.items() if value not in (0, Claimed())}
 
 
 TestOutboxAgainstRedis = OutboxAgainstRedis.TestCase

@@ -124,6 +124,65 @@ def test_room(load: Load, room: bool) -> None:
     assert has_room(load, weight(input_tokens=700), RULE, NOW_S) is room
 
 
+SLOTS = replace(RULE, max_in_flight=4)
+
+
+@pytest.mark.parametrize(
+    ("load", "room"),
+    [
+        pytest.param(Load(name="r"), True, id="empty"),
+        pytest.param(Load(name="r", in_flight=3), True, id="the last slot"),
+        pytest.param(Load(name="r", in_flight=4), False, id="no slot"),
+        pytest.param(Load(name="r", in_flight=9), False, id="more than there are slots"),
+        pytest.param(Load(name="r", in_flight=3, kv_tokens=98_901), False, id="a slot, but its KV does not fit"),
+        pytest.param(
+            Load(name="r", in_flight=3, prefill_s=0.26, progressed_at_s=NOW_S), False, id="a slot, but prefill ahead"
+        ),
+    ],
+)
+def test_room_where_slots_are_counted(load: Load, room: bool) -> None:
+    assert has_room(load, weight(input_tokens=700), SLOTS, NOW_S) is room
+
+
+def test_a_replica_with_a_free_slot_is_chosen_though_its_score_is_worse() -> None:
+    full = Load(name="full", in_flight=4)
+    slow = Load(name="slow", in_flight=3, prefill_s=0.2, progressed_at_s=NOW_S)
+    assert chosen([full, slow], weight(), SLOTS) == "slow"
+    assert chosen([full, slow], weight()) == "full"
+    assert chosen([full, replace(slow, in_flight=4)], weight(), SLOTS) is None
+
+
+@given(several_loads, weights, st.integers(1, 80))
+def test_slots_only_take_room_away(loads: list[Load], request: Weight, slots: int) -> None:
+    rule = replace(RULE, max_in_flight=slots)
+    for load in loads:
+        free = load.in_flight < slots
+        assert has_room(load, request, rule, NOW_S) is (free and has_room(load, request, RULE, NOW_S))
+
+
+@pytest.mark.parametrize(
+    ("load", "expected_gpu_s"),
+    [
+        pytest.param(Load(name="r", in_flight=3, remaining_gpu_s=8.0), 0.0, id="a slot is free"),
+        pytest.param(Load(name="r", in_flight=4, remaining_gpu_s=8.0), 2.0, id="one of four must end"),
+        pytest.param(Load(name="r", in_flight=8, remaining_gpu_s=8.0), 5.0, id="five of eight must end"),
+        pytest.param(Load(name="r", in_flight=4, remaining_gpu_s=8.0, scale=2.0), 4.0, id="on a slow replica"),
+        pytest.param(
+            Load(name="r", in_flight=4, remaining_gpu_s=8.0, kv_tokens=90_000), 2.0, id="KV comes free before"
+        ),
+        pytest.param(
+            Load(name="r", in_flight=4, remaining_gpu_s=8.0, kv_tokens=150_000), 4.0, id="KV comes free later"
+        ),
+        pytest.param(
+            Load(name="r", in_flight=4, remaining_gpu_s=8.0, prefill_s=3.25, progressed_at_s=NOW_S), 6.0,
+            id="prefill on two GPUs is done later",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_done_before_a_slot_is_free(load: Load, expected_gpu_s: float) -> None:
+    assert until_room_gpu_s(load, 25_000, SLOTS, NOW_S, gpus=2) == pytest.approx(expected_gpu_s)
+
+
 def test_a_request_larger_than_the_kv_cache_goes_to_an_empty_replica_only() -> None:
     huge = weight(input_tokens=200_000)
     assert chosen([Load(name="idle"), Load(name="busy", in_flight=1)], huge) == "idle"

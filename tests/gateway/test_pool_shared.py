@@ -2,7 +2,7 @@
 
 import pytest
 
-from backlog.records import QueueView, TicketId
+from backlog.records import Claimed, QueueView, TicketId
 from backlog.turn import Claims
 from gateway.outcome import Outcome
 from gateway.pool import Pool
@@ -74,12 +74,30 @@ def test_leases_are_asked_for_when_somebody_waits_and_a_replica_has_room(
 
 
 def test_a_claim_has_the_replicas_and_the_thresholds_of_the_pool() -> None:
-    one = shared(replicas=2, dispatch_prefill_s=0.05, kv_capacity_tokens=9000)
+    one = shared(replicas=2, dispatch_prefill_s=0.05, kv_capacity_tokens=9000, max_in_flight=7)
     one.waiting_elsewhere = 1
     claim = one.claim(0.0)
     assert claim is not None
     assert [offer.replica for offer in claim.offers] == ["r0", "r1"]
-    assert (claim.budget_s, claim.contested_s, claim.kv_capacity_tokens) == (0.05, 0.05, 9000)
+    assert (claim.budget_s, claim.contested_s) == (0.05, 0.05)
+    assert (claim.kv_capacity_tokens, claim.max_in_flight) == (9000, 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "idle"),
+    [
+        pytest.param({"max_in_flight": 2}, 1, True, id="alone"),
+        pytest.param({"max_in_flight": 2}, 2, False, id="another worker counts the same slots"),
+        pytest.param({}, 2, True, id="no slots are counted"),
+        pytest.param({"max_in_flight": 2, "max_waiting": 0}, 2, True, id="nothing may wait for a lease"),
+    ],
+)
+def test_slots_that_workers_share_are_given_by_lease_only(changes: dict[str, int], workers: int, idle: bool) -> None:
+    one = shared(**changes)
+    one.hear(view(*(report(worker) for worker in [ME, OTHER][:workers])), 0.0)
+    assert one.idle(tenant()) is idle
+    one.disconnected(0.0)
+    assert one.idle(tenant())
 
 
 def test_being_woken_makes_a_worker_look() -> None:
@@ -132,7 +150,8 @@ def test_a_request_that_went_past_the_queue_is_charged() -> None:
     one.sent(Guest(one, weight=weight(0.05, 0.1), payer=payer), one.replicas["r0"], leased=False)  # type: ignore[arg-type]
     charges = one.outbox.write(0.0).charges
     assert charges is not None
-    assert (charges.tenants, charges.replicas) == ({("blue", 3): (2.0, 0.05 + 0.1)}, {"r0": (0.05, 1100)})
+    assert charges.tenants == {("blue", 3): (2.0, 0.05 + 0.1)}
+    assert charges.replicas == {"r0": Claimed(prefill_s=0.05, kv_tokens=1100, requests=1)}
 
 
 def test_a_lease_for_the_ticket_of_another_worker_is_expected_work() -> None:
@@ -143,7 +162,7 @@ def test_a_lease_for_the_ticket_of_another_worker_is_expected_work() -> None:
     one.waiting_elsewhere = 1
     claim = one.claim(0.0)
     assert claim is not None
-    assert claim.offers[0].known_prefill_s == 0.2
+    assert claim.offers[0].known == Claimed(prefill_s=0.2, kv_tokens=500, requests=1)
 
 
 @pytest.mark.parametrize("replica", ["r0", "gone"])

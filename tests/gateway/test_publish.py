@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import structlog
 
-from backlog.records import Lease, PoolName, PoolView, QueueView, TicketId, WorkerId
+from backlog.records import Claimed, Lease, PoolName, PoolView, QueueView, TicketId, WorkerId
 from backlog.store import BacklogUnavailable
 from backlog.turn import Claims, PoolScripts, Reply, Turn
 from gateway.outcome import Outcome
@@ -224,10 +224,11 @@ async def test_what_was_sent_without_a_lease_is_known_in_the_next_offers() -> No
     made = await talk.say()
     assert made.report is None
     assert made.charges is not None
-    assert made.charges.replicas == {"r0": (0.05, 1100)}
+    sent = Claimed(prefill_s=0.05, kv_tokens=1100, requests=1)
+    assert made.charges.replicas == {"r0": sent}
     claim = talk.pool.claim(talk.now_s)
     assert claim is not None
-    assert (claim.offers[0].known_prefill_s, claim.offers[0].known_kv_tokens) == (0.05, 1100)
+    assert claim.offers[0].known == sent
 
 
 async def test_a_ticket_without_a_place_is_refused(talk: Talk) -> None:

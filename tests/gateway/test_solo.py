@@ -1,5 +1,7 @@
 """What one of several workers sends while Redis is away: its share of the replicas and of the tenants' limits."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,13 @@ def test_alone_the_rule_is_that_of_the_pool() -> None:
 def test_one_of_four_uses_a_quarter() -> None:
     rule = solo(4).rule(RULE, away=True)
     assert (rule.dispatch_prefill_s, rule.kv_capacity_tokens) == (0.0625, 25_000)
+    assert rule.max_in_flight is None
     assert (rule.externality, rule.prefill_chunk_tokens) == (RULE.externality, RULE.prefill_chunk_tokens)
+
+
+@pytest.mark.parametrize(("slots", "share"), [(8, 2), (7, 1), (3, 1), (1, 1)])
+def test_of_slots_one_of_four_uses_a_quarter_and_at_least_one(slots: int, share: int) -> None:
+    assert solo(4).rule(replace(RULE, max_in_flight=slots), away=True).max_in_flight == share
 
 
 @given(st.integers(1, 200_000))

@@ -8,7 +8,6 @@ from math import ceil, inf
 
 from autoscaler.settings import AutoscalerSettings
 from estimator.choice import choose_step
-from gateway.pick import PickRule
 from gateway.settings import PoolSettings
 from simulator.request import EngineSettings
 from weighbridge.backtest.pool import POOL, Arrival, PoolModel
@@ -93,13 +92,7 @@ def make_scene(
         rng=random.Random(seed),
     )
     model = PoolModel(
-        pick=PickRule(
-            kv_read_s_per_token=price.kv_read_s_per_token,
-            kv_capacity_tokens=pool.kv_capacity_tokens,
-            prefill_chunk_tokens=price.prefill_chunk_tokens,
-            externality=pool.externality,
-            dispatch_prefill_s=pool.dispatch_prefill_s,
-        ),
+        pick=pool.pick_rule(price),
         engine=EngineSettings(
             kv_tokens=capacity, max_context_tokens=capacity, max_batched_tokens=price.prefill_chunk_tokens
         ),
