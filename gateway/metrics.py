@@ -67,7 +67,7 @@ class Snapshots:
         )
         over = CounterMetricFamily(
             "weighbridge_over_dispatches",
-            "Replicas over their budget as two workers dispatched there in one interval",
+            "Replicas over their budget or slots as two workers dispatched there in one interval",
             labels=("worker", "pool"),
         )
         connections = GaugeMetricFamily("weighbridge_client_connections", "Open client connections", labels=("worker",))

@@ -1,5 +1,7 @@
 """A pool's replicas: which there are, what the others have on them, what a claim offers."""
 
+from dataclasses import replace
+
 import pytest
 import structlog
 from hypothesis import given
@@ -174,6 +176,15 @@ def test_an_offer_is_the_line_of_the_pick_score(
     line_s = offer.fixed_s + offer.in_flight * pick.crowd_s(request, RULE)
     assert made.score_s == pytest.approx(line_s + request.prefill_s)
     assert (offer.ahead_s, offer.kv_tokens) == (made.ahead_s, kv_tokens)
+
+
+def test_of_more_replicas_than_a_claim_offers_those_with_a_free_slot_come_first() -> None:
+    one = fleet(MOST_OFFERS + 1)
+    full = {f"r{number}": share(in_flight=1) for number in range(MOST_OFFERS)}
+    hear(one, report(running={**full, f"r{MOST_OFFERS}": share(in_flight=0, prefill_s=9.0)}))
+    assert f"r{MOST_OFFERS}" not in {offer.replica for offer in one.offers(RULE, 0.0)}
+    offered = one.offers(replace(RULE, max_in_flight=1), 0.0)
+    assert (len(offered), offered[0].replica) == (MOST_OFFERS, f"r{MOST_OFFERS}")
 
 
 def test_an_offer_says_what_it_contains_of_all_that_was_claimed() -> None:

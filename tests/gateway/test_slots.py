@@ -17,7 +17,7 @@ from gateway.ledger import Flight
 from gateway.pick import Pick
 from gateway.publish import Publisher
 from gateway.replica import Replica
-from tests.gateway.builders import POOL, pool, weight
+from tests.gateway.builders import POOL, pool, pool_settings, weight
 from tests.gateway.guests import Guest
 
 SLOTS, REPLICAS = 2, 2
@@ -111,6 +111,13 @@ class Worker:
     def _sort(self) -> None:
         self.running += [guest for guest in self.waiting if guest.sent_to is not None]
         self.waiting = [guest for guest in self.waiting if guest.sent_to is None]
+
+
+@pytest.mark.parametrize("asked", [200, None])
+def test_prices_hold_at_a_batch_that_the_slots_allow(asked: int | None) -> None:
+    bounded = pool_settings(max_in_flight=4, planning_batch=asked).price()
+    assert bounded == pool_settings(planning_batch=4).price()
+    assert pool_settings(max_in_flight=4, planning_batch=2).price() == pool_settings(planning_batch=2).price()
 
 
 def in_flight(*workers: Worker) -> Counter[str | None]:

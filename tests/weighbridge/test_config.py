@@ -273,6 +273,7 @@ BAD_POOLS = {
         pool(planning_batch="many"),
         "pools.chat.planning_batch = 'many': must be a whole number",
     ),
+    "no slots": (pool(max_in_flight=-1), "pools.chat.max_in_flight = -1: must be at least 1"),
     "a boolean is no number": (pool(planning_batch="yes"), "pools.chat.planning_batch = true: must be a number"),
     "not finite": (
         pool(limits="{max_wait_s: .inf}"),

@@ -85,6 +85,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
             tensor_parallel=st.sampled_from([1, 2, 7]),
             planning_batch=st.integers(1, 512),
             kv_tokens=st.integers(1, 10**7),
+            max_in_flight=st.none() | st.integers(1, 512),
             api_key=keys,
             price_per_gpu_hour=seconds,
             limits=some(max_waiting=st.integers(0, 10**6), max_wait_s=seconds, externality=st.floats(0, 1)),

@@ -43,6 +43,7 @@ pools:
     replicas: {{static: ["http://r1:8000", {{url: "http://r2:8000/v1", name: two, api_key: sk-two}}]}}
     slo: {{ttft_s: 1.5, tpot_s: 0.05}}
     price_per_gpu_hour: 1.25
+    max_in_flight: 12
     limits: {{dispatch_prefill_s: 0.1, max_waiting: 7, max_wait_s: 8, externality: 0.05}}
   grown:
     models: [c]
@@ -105,6 +106,7 @@ def test_a_static_pool_has_its_replicas_with_their_own_key_or_the_pools(config: 
     assert (pool.served_model, pool.models) == ("org/a", ("a", "b"))
     assert (pool.ttft_slo_s, pool.tpot_slo_s, pool.price_per_gpu_hour) == (1.5, 0.05, 1.25)
     assert (pool.dispatch_prefill_s, pool.max_waiting, pool.max_wait_s, pool.externality) == (0.1, 7, 8.0, 0.05)
+    assert [one.max_in_flight for one in gateway_settings(config, redis_url="unix:///r").pools] == [12, None]
 
 
 def test_a_scaled_pool_waits_for_replicas_to_be_published(config: Config) -> None:
