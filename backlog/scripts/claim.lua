@@ -22,14 +22,18 @@ local fields = redis.call('HGETALL', CLAIMED)
 for i = 1, #fields, 2 do
   claimed[fields[i]] = tonumber(fields[i + 1])
 end
+local counted = redis.call('HGETALL', COUNTED)
+for i = 1, #counted, 2 do
+  claimed['n:' .. counted[i]] = tonumber(counted[i + 1])
+end
 for i = FIRST_ARGUMENT + 7, #ARGV, 8 do
   local replica = ARGV[i]
   if not draining[replica] then
     local more_s = math.max(0, (claimed['p:' .. replica] or 0) - tonumber(ARGV[i + 5]))
     local more_tokens = math.max(0, (claimed['k:' .. replica] or 0) - tonumber(ARGV[i + 6]))
-    local counted = tonumber(redis.call('HGET', COUNTED, replica) or '') or 0
     -- Work of which no number is known is one request at least.
-    local more = math.max((more_tokens > 0 or more_s > 1e-6) and 1 or 0, counted - tonumber(ARGV[i + 7]))
+    local least = (more_tokens > 0 or more_s > 1e-6) and 1 or 0
+    local more = math.max(least, (claimed['n:' .. replica] or 0) - tonumber(ARGV[i + 7]))
     offers[#offers + 1] = {
       replica = replica,
       fixed_s = tonumber(ARGV[i + 1]) + more_s,
