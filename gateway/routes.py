@@ -1,7 +1,6 @@
 """What a request is for: an endpoint that carries work, or a question that the gateway answers itself."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gateway.auth import priority_of
 from gateway.context import Context
@@ -10,9 +9,6 @@ from gateway.openai import Endpoint, model_list, parse, rewrite
 from gateway.outcome import Outcome, Refusal
 from gateway.reply import Client
 from gateway.request import Head
-
-if TYPE_CHECKING:
-    from gateway.pool import Pool
 
 _WORK = {path.encode(): endpoint for endpoint in Endpoint for path in (endpoint.value, endpoint.value[3:])}
 _MODELS = (b"/v1/models", b"/models")
@@ -49,17 +45,16 @@ def begin(
     if head.method != b"POST":
         raise Refusal(Outcome.WRONG_METHOD, f"{endpoint.value} takes POST")
     parsed = parse(endpoint, body, context.sizer_of)
-    pool: Pool = context.pool_of(parsed.model)
+    served = context.served(parsed.model)
     payer = context.keys.settings_of(head.tenant)
-    settings = pool.settings
-    model = settings.served_model if settings.served_model != parsed.model else None
+    model = served.name if served.name != parsed.model else None
     include_usage = parsed.streams and not parsed.usage_asked
     if model is not None or include_usage:
         body = rewrite(body, model=model, include_usage=include_usage)
     return Exchange(
         context,
         client,
-        pool=pool,
+        pool=served.by,
         parsed=parsed,
         payer=payer,
         priority=priority_of(payer, head.priority),

@@ -71,6 +71,7 @@ class Scheduler:
             clock=clock,
             started_at_s=wall_clock(),
             bookkeeper=self._bookkeeper,
+            elsewhere=settings.elsewhere,
         )
         orders = {pool.name: pool.order for pool in settings.pools}
         self._backlog = Backlog(redis, prefix=settings.redis_prefix, orders=orders)

@@ -1,5 +1,6 @@
 """What a gateway needs to know, as values. Whoever starts it builds these; nothing here reads files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,9 +31,13 @@ class PoolSettings:
 
     name: PoolName
     models: tuple[str, ...]
-    """Names that clients send in `"model"`."""
+    """Names that clients send in `"model"`; one with `*` stands for every name that it matches."""
     served_model: str
     """The name that replicas expect; written into the body when it differs from the client's."""
+    served_as: Mapping[str, str] = field(default_factory=dict)
+    """The same for single `models`, where it is another; each `*` stands for what it matched in the client's."""
+    hidden: frozenset[str] = frozenset()
+    """Those of `models` that are served and not listed."""
     architecture: Architecture
     accelerator: Accelerator
     tensor_parallel: int = 1
@@ -193,3 +198,5 @@ class GatewaySettings:
     tenants: tuple[TenantSettings, ...] = ()
     """No tenants: every request is served as tenant `anonymous`."""
     limits: Limits = Limits()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Model names, also with `*`, that no pool serves, and why: said where one is asked for."""

@@ -76,13 +76,14 @@ def up(
     import asyncio
 
     from backlog.embedded import EmbeddedRedisFailed, EmbeddedRedisMissing
+    from weighbridge.config_report import lines
     from weighbridge.up import UpError, run
 
     if config is not None and (replicas or model or gpu):
         _fail("--replicas, --model and --gpu describe the default pool; with --config, pools are in the file")
     loaded = _load(config) if config is not None else _default(model=model, gpu=gpu, replicas=replicas)
     resolved = _with_ports(loaded.config, port=port, admin_port=admin_port, workers=workers)
-    for line in _notes(loaded):
+    for line in lines(loaded):
         typer.echo(line, err=True)
     try:
         status = asyncio.run(run(resolved, run_directory=run_dir, say=lambda text: typer.echo(text)))
@@ -106,6 +107,7 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="Conf
     """Check a configuration and print the pools that it means."""
     from rich.console import Console
 
+    from weighbridge.config_report import lines
     from weighbridge.terminal import width
     from weighbridge.up_report import pools_table
 
@@ -114,7 +116,7 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="Conf
     console.print(pools_table(loaded.config))
     tenants = ", ".join(f"{name} (weight {tenant.weight:g})" for name, tenant in loaded.config.tenants.items())
     typer.echo(f"\ntenants: {tenants or 'none, every request is served'}")
-    for line in _notes(loaded):
+    for line in lines(loaded):
         typer.echo(line)
 
 
@@ -310,30 +312,14 @@ def _architecture(text: str) -> "str | Architecture":
         raise ValueError("architecture is not JSON") from None
 
 
-def _notes(loaded: "Loaded") -> list[str]:
-    """What a human should know once about how a file was read."""
-    lines = []
-    if loaded.ignored:
-        lines.append(f"ignored LiteLLM keys: {', '.join(loaded.ignored)}")
-    if loaded.assumed_gpu:
-        lines.append(f"gpu assumed to be H100 for: {', '.join(loaded.assumed_gpu)} (say otherwise under pools)")
-    return lines
-
-
 def _start_logging(process: str, level: str, loaded: "Loaded") -> None:
-    import structlog
-
-    from weighbridge.config import DEFAULT_GPU
+    from weighbridge.config_report import log
     from weighbridge.logging import LEVELS, configure
 
     if level not in LEVELS:
         _fail(f"--log-level {level}: must be one of {', '.join(LEVELS)}")
     configure(process, level=level)
-    log = structlog.get_logger("weighbridge")
-    if loaded.ignored:
-        log.warning("LiteLLM keys ignored", ignored=list(loaded.ignored))
-    if loaded.assumed_gpu:
-        log.warning("GPU assumed", gpu=DEFAULT_GPU, pools=list(loaded.assumed_gpu))
+    log(loaded)
 
 
 def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:

@@ -7,7 +7,6 @@ files that it names, tokenizers alone are left, by absolute paths.
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,18 +18,24 @@ from pydantic import ValidationError
 from autoscaler.settings import SettingsError
 from estimator.models import find_model
 from estimator.tokenizer_file import load_tokenizer
+from gateway.names import is_pattern
 from weighbridge.calibrate.file import read_calibration
 from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
 from weighbridge.config_fields import REVEAL, digest
-from weighbridge.config_litellm import ADMIN_TENANT, SECTIONS, Entry, LiteLLM, environment, guess_problem, read
+from weighbridge.config_include import INCLUDE, merged, read_text
+from weighbridge.config_litellm import ADMIN_TENANT, LiteLLM, environment, read
+from weighbridge.config_litellm_entry import PROVIDERS, Elsewhere
+from weighbridge.config_litellm_keys import SECTIONS
+from weighbridge.config_merge import alias, elsewhere_of, merge, models_of
 from weighbridge.config_models import Config, PoolSection
 from weighbridge.config_source import document, from_environment
+from weighbridge.config_wildcard import Ask, Wildcard, spread, told
 from weighbridge.model_file import is_path, read_model_file
 from weighbridge.wiring import autoscaler_settings
 
-DEFAULT_GPU = "H100"
 OUR_SECTIONS = tuple(Config.model_fields)
+OWN_SERVERS = f"; own servers have an api_base and one of {', '.join(f'{name}/' for name in PROVIDERS)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,32 +43,41 @@ class Loaded:
     """A configuration and what the operator should be told once about how it was read."""
 
     config: Config
-    ignored: tuple[str, ...] = ()
-    """LiteLLM keys that have no meaning here."""
+    not_needed: tuple[str, ...] = ()
+    """LiteLLM keys whose work is done here in another way, or that concern what is not here."""
+    missed: tuple[str, ...] = ()
+    """LiteLLM keys that have no effect here and would have one there."""
+    elsewhere: tuple[Elsewhere, ...] = ()
+    """Entries of `model_list` that are not served here."""
+    unpriced: tuple[Problem, ...] = ()
+    """Entries of `model_list` that could be served if their architecture were known."""
+    wildcards: tuple[Wildcard, ...] = ()
+    redis_named_by: str | None = None
+    """LiteLLM's key that names the Redis, where there is no `redis` section."""
     assumed_gpu: tuple[str, ...] = ()
-    """Pools made from `model_list`, whose GPU is `DEFAULT_GPU` until a pool says otherwise."""
+    """Pools made from `model_list`, whose GPU is assumed until a pool says otherwise."""
 
 
-def load(path: Path, env: Mapping[str, str]) -> Loaded:
-    """Read a file. Raises `ConfigError`, also for a file that cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        rule = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else (error.strerror or str(error)).lower()
-        raise ConfigError(str(path), [Problem(path="(file)", value=None, rule=rule)]) from None
-    return parse(text, env, source=str(path), directory=path.parent)
+def load(path: Path, env: Mapping[str, str], *, ask: Ask | None = None) -> Loaded:
+    """Read a file and what it includes. Raises `ConfigError`, also for a file that cannot be read.
+
+    `ask`: what model servers list, for wildcards. Without it a wildcard covers what the file itself names.
+    """
+    text = read_text(path, lambda rule: Problem(path="(file)", value=None, rule=rule))
+    return parse(text, env, source=str(path), directory=path.parent, ask=ask)
 
 
-def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", directory: Path = Path()) -> Loaded:
-    """A configuration from YAML text. `directory`: what the path of a `config.json` is relative to."""
-    written = document(text, source)
-    problems: list[Problem] = []
-    for section in written:
-        if section not in OUR_SECTIONS and section not in SECTIONS:
-            known = (*OUR_SECTIONS, *sorted(SECTIONS))
-            value = None if isinstance(written[section], dict | list) else shown((str(section),), written[section])
-            rule = f"unknown section; {did_you_mean(str(section), known)}"
-            problems.append(Problem(path=str(section), value=value, rule=rule))
+def parse(
+    text: str,
+    env: Mapping[str, str],
+    *,
+    source: str = "configuration",
+    directory: Path = Path(),
+    ask: Ask | None = None,
+) -> Loaded:
+    """A configuration from YAML text. `directory`: what the paths in it are relative to."""
+    written = merged(document(text, source), source, directory)
+    problems = _unknown_sections(written)
     litellm = read(written, env)
     problems.extend(litellm.problems)
     env = environment(written, env)
@@ -73,6 +87,7 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", d
         if written.get(name) is not None
     }
     assumed: tuple[str, ...] = ()
+    wildcards: tuple[Wildcard, ...] = ()
     pools = sections.setdefault("pools", {})
     if isinstance(pools, dict):
         sections["pools"] = pools = {name: _explicit(name, pool) for name, pool in pools.items()}
@@ -80,11 +95,15 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", d
         _inline_architectures(pools, place, problems)
         _inline_calibrations(pools, place, problems)
         _check_tokenizers(pools, place, problems)
-        assumed = _merge(pools, litellm, problems)
+        wildcards = spread(litellm, pools, ask)
+        assumed = merge(pools, litellm, problems)
         _complete(pools, problems)
+        _not_served(sections, pools, litellm, wildcards)
         problems.extend(_shared_models(pools))
         if not pools and not litellm.problems:
-            problems.append(Problem(path="pools", value=None, rule="a pool or an entry in model_list is required"))
+            problems.extend(_nothing(litellm, wildcards))
+    if litellm.redis is not None:
+        sections["redis"] = {"url": litellm.redis.url}
     tenants = sections.setdefault("tenants", {})
     if isinstance(tenants, dict):
         _add_admin(tenants, litellm.master_key_digest)
@@ -93,7 +112,53 @@ def parse(text: str, env: Mapping[str, str], *, source: str = "configuration", d
     config = _validated(sections, written, problems)
     if config is None:
         raise ConfigError(source, _first_per_path(problems))
-    return Loaded(config=config, ignored=tuple(litellm.ignored), assumed_gpu=assumed)
+    return Loaded(
+        config=config,
+        not_needed=tuple(litellm.unused.not_needed),
+        missed=tuple(litellm.unused.missed),
+        elsewhere=tuple(litellm.elsewhere),
+        unpriced=tuple(litellm.unpriced),
+        wildcards=wildcards,
+        redis_named_by=None if litellm.redis is None else litellm.redis.place,
+        assumed_gpu=assumed,
+    )
+
+
+def _unknown_sections(written: Mapping[str, Any]) -> list[Problem]:
+    problems = []
+    for section in written:
+        if section not in OUR_SECTIONS and section not in SECTIONS:
+            known = (*OUR_SECTIONS, INCLUDE, *sorted(SECTIONS))
+            value = None if isinstance(written[section], dict | list) else shown((str(section),), written[section])
+            rule = f"unknown section; {did_you_mean(str(section), known)}"
+            problems.append(Problem(path=str(section), value=value, rule=rule))
+    return problems
+
+
+def _not_served(
+    sections: dict[str, Any], pools: dict[str, Any], litellm: LiteLLM, wildcards: tuple[Wildcard, ...]
+) -> None:
+    """Aliases, and what is told of names that are known and that no pool serves."""
+    found = elsewhere_of(litellm, pools)
+    alias(pools, found, litellm)
+    found = {**told(wildcards), **found}
+    written = sections.get("elsewhere", {})
+    if found and isinstance(written, dict):
+        sections["elsewhere"] = {**found, **written}
+
+
+def _nothing(litellm: LiteLLM, wildcards: tuple[Wildcard, ...]) -> list[Problem]:
+    """Why no pool is left: all that was passed over."""
+    problems = [
+        Problem(path=dotted((*entry.path, "litellm_params", "model")), value=None, rule=f"{entry.why}{OWN_SERVERS}")
+        for entry in litellm.elsewhere
+    ]
+    problems.extend(litellm.unpriced)
+    for wildcard in wildcards:
+        silent = f"; no answer from {', '.join(wildcard.silent)}" if wildcard.silent else ""
+        rule = f"the wildcard {wildcard.pattern} covers nothing that has an architecture: name it in a pool{silent}"
+        problems.append(Problem(path=f"model_list ({wildcard.pattern})", value=None, rule=rule))
+    return problems or [Problem(path="pools", value=None, rule="a pool or an entry in model_list is required")]
 
 
 def dump(config: Config) -> str:
@@ -140,11 +205,6 @@ def _scaling(sections: dict[str, Any], problems: list[Problem]) -> None:
 def _explicit(name: object, pool: Any) -> Any:
     """A pool as written, with `models` defaulting to its own name."""
     return {"models": [str(name)], **pool} if isinstance(pool, dict) else pool
-
-
-def _models(pool: Any) -> list[str]:
-    models = pool.get("models") if isinstance(pool, dict) else None
-    return [model for model in models if isinstance(model, str)] if isinstance(models, list) else []
 
 
 def _inline_architectures(pools: dict[str, Any], place: Callable[[str], Path], problems: list[Problem]) -> None:
@@ -211,84 +271,16 @@ def _tokenizer_problem(file: Path) -> str | None:
     return None
 
 
-def _merge(pools: dict[str, Any], litellm: LiteLLM, problems: list[Problem]) -> tuple[str, ...]:
-    """Give each LiteLLM entry to the pool that serves its model, or to a new one. Returns the names of new pools."""
-    owners = {model: name for name, pool in pools.items() for model in _models(pool)}
-    by_model: dict[str, list[Entry]] = {}
-    for entry in litellm.entries:
-        by_model.setdefault(entry.model, []).append(entry)
-    made = []
-    fed: dict[str, list[Entry]] = {}
-    for model, entries in by_model.items():
-        owner = owners.get(model)
-        if owner is None:
-            problem = guess_problem(entries[0])
-            if problem is not None:
-                problems.append(problem)
-                continue
-            owner = _pool_name(model, pools)
-            pools[owner] = {"models": [model], "gpu": DEFAULT_GPU}
-            made.append(owner)
-        elif "replicas" in pools[owner]:
-            litellm.ignored.extend(f"{dotted(entry.path)} (pools.{owner} has its own replicas)" for entry in entries)
-            continue
-        fed.setdefault(owner, []).extend(entries)
-    for owner, entries in fed.items():
-        problems.extend(_disagreements(entries))
-        problems.extend(_engines(entries, owner, pools[owner]))
-        pools[owner].setdefault("served_model", entries[0].served_model)
-        unique = {entry.url: entry for entry in entries}
-        pools[owner]["replicas"] = {"static": [{"url": url, "api_key": entry.api_key} for url, entry in unique.items()]}
-    return tuple(made)
-
-
-def _disagreements(entries: list[Entry]) -> list[Problem]:
-    """Entries of one pool must be the same model at different addresses, or the same replica under another name."""
-    problems = []
-    first = entries[0]
-    seen: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        if entry.served_model != first.served_model:
-            path = (*entry.path, "litellm_params", "model")
-            rule = f"differs from {dotted(first.path)} ({first.served_model!r}), which is in the same pool"
-            problems.append(Problem(path=dotted(path), value=shown(path, entry.served_model), rule=rule))
-        twin = seen.setdefault((entry.url, entry.model), entry)
-        if twin is not entry:
-            path = (*entry.path, "litellm_params", "api_base")
-            rule = f"is the same replica as {dotted(twin.path)}"
-            problems.append(Problem(path=dotted(path), value=shown(path, entry.url), rule=rule))
-    return problems
-
-
-def _engines(entries: list[Entry], owner: str, pool: dict[str, Any]) -> list[Problem]:
-    """Take the pool's engine from its entries, all of which must name the same, the pool's own, or none."""
-    named = [entry for entry in entries if entry.engine is not None]
-    if not named:
-        return []
-    source = f"pools.{owner}" if "engine" in pool else dotted(named[0].path)
-    engine = pool.setdefault("engine", named[0].engine)
-    problems = []
-    for entry in named:
-        if entry.engine != engine:
-            path = (*entry.path, "model_info", "engine")
-            rule = f"differs from {source} ({engine!r}): a pool has one engine"
-            problems.append(Problem(path=dotted(path), value=shown(path, entry.engine), rule=rule))
-    return problems
-
-
-def _pool_name(model: str, pools: Mapping[str, Any]) -> str:
-    """A pool name made of a model name, not yet taken."""
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._")[:58] or "pool"
-    names = [base, *(f"{base}-{number}" for number in range(2, len(pools) + 3))]
-    return next(name for name in names if name not in pools)
-
-
 def _complete(pools: dict[str, Any], problems: list[Problem]) -> None:
     """Fill in what follows from other values: the served model, the architecture that goes with it."""
     for name, pool in pools.items():
         if not isinstance(pool, dict):
             continue
-        served = pool.setdefault("served_model", next(iter(_models(pool)), str(name)))
+        plain = [model for model in models_of(pool) if not is_pattern(model)]
+        if "served_model" not in pool and not plain and not set(models_of(pool)) <= set(pool.get("served_as") or {}):
+            rule = "is required where all models have a wildcard"
+            problems.append(Problem(path=f"pools.{name}.served_model", value=None, rule=rule))
+        served = pool.setdefault("served_model", next(iter(plain), str(name)))
         if "architecture" not in pool and isinstance(served, str):
             if find_model(served) is None:
                 rule = f"is required: no built-in architecture is named {served!r}"
@@ -301,7 +293,7 @@ def _shared_models(pools: Mapping[str, Any]) -> list[Problem]:
     owners: dict[str, str] = {}
     problems = []
     for name, pool in pools.items():
-        for index, model in enumerate(dict.fromkeys(_models(pool))):
+        for index, model in enumerate(dict.fromkeys(models_of(pool))):
             owner = owners.setdefault(model, name)
             if owner != name:
                 path = f"pools.{name}.models[{index}]"
@@ -362,5 +354,7 @@ def _first_per_path(problems: list[Problem]) -> list[Problem]:
 
 
 def from_process(path: Path) -> Loaded:
-    """`load` with this process's environment: for the command line."""
-    return load(path, os.environ)  # noqa: TID251 (the composition root)
+    """`load` with this process's environment, asking the servers of wildcards: for the command line."""
+    from weighbridge.config_ask import ask_server
+
+    return load(path, os.environ, ask=ask_server)  # noqa: TID251 (the composition root)

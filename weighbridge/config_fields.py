@@ -18,6 +18,7 @@ from pydantic import (
 
 from backlog.connection_url import parse_redis_url
 from estimator.accelerator import ACCELERATORS, accelerator_names, find_accelerator
+from gateway.names import MOST_WILDCARDS
 from weighbridge.config_errors import did_you_mean
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -49,9 +50,19 @@ def _name(value: str) -> str:
 
 
 def _model_name(value: str) -> str:
-    if not value or any(char.isspace() or not char.isprintable() for char in value) or "*" in value:
+    if not _is_model_name(value) or "*" in value:
         raise ValueError("must be a model name without spaces or wildcards")
     return value
+
+
+def _model_pattern(value: str) -> str:
+    if not _is_model_name(value) or value.count("*") > MOST_WILDCARDS:
+        raise ValueError(f"must be a model name without spaces, with at most {MOST_WILDCARDS} wildcards (*)")
+    return value
+
+
+def _is_model_name(value: str) -> bool:
+    return bool(value) and not any(char.isspace() or not char.isprintable() for char in value)
 
 
 def replica_url(value: str) -> str:
@@ -119,6 +130,7 @@ CountOrZero = Annotated[Whole, Field(ge=0)]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Name = Annotated[str, AfterValidator(_name)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+ModelPattern = Annotated[str, AfterValidator(_model_pattern)]
 ReplicaUrl = Annotated[str, AfterValidator(replica_url)]
 KeyDigest = Annotated[str, AfterValidator(_digest)]
 Secret = Annotated[SecretStr, PlainSerializer(_reveal, return_type=str)]

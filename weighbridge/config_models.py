@@ -29,6 +29,7 @@ from weighbridge.config_fields import (
     CountOrZero,
     KeyDigest,
     ModelName,
+    ModelPattern,
     Name,
     Number,
     Port,
@@ -100,10 +101,14 @@ def architecture_of(value: str | dict[str, Any], name: str) -> Architecture:
 class PoolSection(Section):
     """The replicas that serve one model."""
 
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
-    """Names that clients send in `"model"`."""
+    models: Annotated[tuple[ModelPattern, ...], Field(min_length=1)]
+    """Names that clients send in `"model"`; a `*` stands for anything."""
     served_model: ModelName
     """The name that the replicas know. Default: the first of `models`."""
+    served_as: dict[ModelPattern, ModelPattern] = Field(default_factory=dict)
+    """For single `models`, the name that the replicas know them by; each `*` becomes what it matched in the first."""
+    hidden: tuple[ModelPattern, ...] = ()
+    """Those of `models` that `/v1/models` does not list."""
     architecture: Annotated[str | dict[str, Any], BeforeValidator(_architecture)]
     """A built-in name, the path of a HuggingFace `config.json`, or its content. Default: from `served_model`."""
     gpu: Annotated[str, AfterValidator(gpu_name)]
@@ -138,6 +143,14 @@ class PoolSection(Section):
         twice = sorted({model for model in value if value.count(model) > 1})
         if twice:
             raise ValueError(f"{twice[0]!r} is listed twice")
+        return value
+
+    @field_validator("served_as")
+    @classmethod
+    def _stars_match(cls, value: dict[str, str]) -> dict[str, str]:
+        for model, served in value.items():
+            if served.count("*") not in (0, model.count("*")):
+                raise ValueError(f"{model!r} has another number of wildcards than {served!r}")
         return value
 
     @field_validator("tensor_parallel")
@@ -304,4 +317,6 @@ class Config(Section):
     autoscaler: AutoscalerSection = AutoscalerSection()
     gateway: GatewaySection = GatewaySection()
     redis: RedisSection | None = None
+    elsewhere: dict[ModelPattern, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Model names that no pool serves and that are known, with what a client is told who asks for one."""
     controller: ControllerSection = ControllerSection()

@@ -38,8 +38,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def document(text: str, source: str) -> dict[str, Any]:
+def document(text: str, source: str, *, empty: bool = False) -> dict[str, Any]:
     """The mapping in a YAML text. Raises `ConfigError` with the line for anything that is not one.
+
+    `empty`: whether a text that says nothing is a mapping without sections.
 
     Parser messages are quoted without the snippet of text that PyYAML adds: it can hold a secret.
     """
@@ -55,6 +57,8 @@ def document(text: str, source: str) -> dict[str, Any]:
         problem = Problem(path=f"line {line}", value=None, rule="not valid YAML: a control character")
         raise ConfigError(source, [problem]) from None
     if value is None:
+        if empty:
+            return {}
         raise ConfigError(source, [Problem(path="(document)", value=None, rule="is empty")])
     if not isinstance(value, dict):
         raise ConfigError(source, [Problem(path="(document)", value=None, rule="must be a mapping of sections")])

@@ -76,6 +76,7 @@ def gateway_settings(config: Config, *, redis_url: str) -> GatewaySettings:
             for name, tenant in config.tenants.items()
         ),
         limits=Limits(**_given(section.limits.model_dump())),
+        elsewhere=config.elsewhere,
         **_given({"publish_s": section.publish_s}),
     )
 
@@ -91,6 +92,8 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
         name=PoolName(name),
         models=pool.models,
         served_model=pool.served_model,
+        served_as=pool.served_as,
+        hidden=frozenset(pool.hidden),
         architecture=architecture_of(pool.architecture, pool.served_model),
         accelerator=accelerator_of(pool),
         tensor_parallel=pool.tensor_parallel,

@@ -55,7 +55,7 @@ def test_check_config_prints_the_pools(file: Path) -> None:
     assert result.returncode == 0, result.stderr
     for part in ("chat", "llama-3.1-8b (8.0B)", "L40S", "http://127.0.0.1:9", "219,078", "tenants: t (weight 1)"):
         assert part in result.stdout
-    assert "ignored LiteLLM keys: litellm_settings.cache" in result.stdout
+    assert "LiteLLM keys WITHOUT EFFECT here: litellm_settings.cache" in result.stdout
     assert "sk-hush" not in result.stdout
 
 

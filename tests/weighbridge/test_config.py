@@ -59,14 +59,10 @@ def test_a_litellm_file_becomes_one_static_pool_per_model_name() -> None:
     ]
 
 
-def test_keys_that_mean_nothing_here_are_listed_once() -> None:
-    assert read(LITELLM, ENV).ignored == (
-        "general_settings.database_url",
-        "model_list[].litellm_params.rpm",
-        "model_list[].model_info.id",
-        "litellm_settings.drop_params",
-        "router_settings.routing_strategy",
-    )
+def test_keys_that_are_not_needed_here_are_told_apart_from_those_that_are_missed() -> None:
+    loaded = read(LITELLM, ENV)
+    assert loaded.not_needed == ("litellm_settings.drop_params", "router_settings.routing_strategy")
+    assert loaded.missed == ("model_list[].litellm_params.rpm", "general_settings.database_url")
 
 
 def test_the_gpu_of_a_pool_made_from_model_list_is_assumed_and_said() -> None:
@@ -91,7 +87,7 @@ def test_a_pool_that_names_the_model_takes_its_entries_as_replicas() -> None:
 
 def test_entries_of_a_pool_with_its_own_replicas_are_ignored_and_said() -> None:
     loaded = read(f"{LITELLM}\npools: {{chat: {{{POOL.replace('[m]', '[llama]')}, {STATIC}}}}}", ENV)
-    assert "model_list[0] (pools.chat has its own replicas)" in loaded.ignored
+    assert "model_list[0] (pools.chat has its own replicas)" in loaded.missed
     assert loaded.config.pools["chat"].replicas.static is not None
     assert [replica.url for replica in loaded.config.pools["chat"].replicas.static] == ["http://a:1"]
 
@@ -291,8 +287,20 @@ BAD_POOLS = {
     ),
     "models is text": (pool(models="m", served_model="m"), "pools.chat.models = 'm': must be a list"),
     "wildcard": (
-        pool(models="['*']", served_model="m"),
-        "pools.chat.models[0] = '*': must be a model name without spaces or wildcards",
+        pool(models="['*-*-*']", served_model="m"),
+        "pools.chat.models[0] = '*-*-*': must be a model name without spaces, with at most 2 wildcards (*)",
+    ),
+    "served model is a wildcard": (
+        pool(served_model="'*'"),
+        "pools.chat.served_model = '*': must be a model name without spaces or wildcards",
+    ),
+    "nothing but wildcards": (
+        pool(models="['*']"),
+        "pools.chat.served_model: is required where all models have a wildcard",
+    ),
+    "another number of wildcards": (
+        pool(served_as="{m: '*'}"),
+        "pools.chat.served_as = a mapping: 'm' has another number of wildcards than '*'",
     ),
     "pool is text": ("pools: {chat: 3}", "pools.chat = 3: must be a mapping"),
     "no replicas": (pool(replicas=""), "pools.chat.replicas: is required"),

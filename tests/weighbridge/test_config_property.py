@@ -117,7 +117,7 @@ def test_reading_what_was_written_gives_an_equal_configuration(document: dict[st
     config = Config.model_validate(_complete(document))
     again = parse(dump(config), {})
     assert again.config == config
-    assert (again.ignored, again.assumed_gpu) == ((), ())
+    assert (again.not_needed, again.missed, again.assumed_gpu) == ((), (), ())
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
