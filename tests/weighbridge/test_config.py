@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from estimator.engine import Engine
-from weighbridge.config import Loaded, dump, load, parse
+from tests.weighbridge.configs import faults, read
+from weighbridge.config import dump, load, parse
 from weighbridge.config_errors import ConfigError
 from weighbridge.config_fields import digest
 from weighbridge.config_models import Config
@@ -33,19 +34,6 @@ ENV = {"REPLICA_KEY": "sk-replica", "MASTER_KEY": "sk-master"}
 
 POOL = "models: [m], architecture: llama-3.1-8b, gpu: L40S"
 STATIC = "replicas: {static: ['http://a:1']}"
-
-
-def read(text: str, env: dict[str, str] | None = None, directory: Path = Path()) -> Loaded:
-    return parse(text, env or {}, source="c.yaml", directory=directory)
-
-
-def faults(text: str, env: dict[str, str] | None = None) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        read(text, env)
-    head, *lines = str(caught.value).split("\n")
-    count = len(lines)
-    assert head == f"c.yaml: {count} error{'' if count == 1 else 's'}"
-    return [line.removeprefix("  ") for line in lines]
 
 
 def test_a_litellm_file_becomes_one_static_pool_per_model_name() -> None:

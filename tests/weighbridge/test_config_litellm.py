@@ -4,22 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.weighbridge.test_config import faults, read
+from tests.weighbridge.configs import AZURE, LLAMA, entry, faults, listed, read
 from weighbridge.config import Loaded, dump, load, parse
 from weighbridge.config_errors import ConfigError
 from weighbridge.config_fields import digest
 from weighbridge.config_report import lines
-
-LLAMA = "{model: hosted_vllm/llama-3.1-8b, api_base: 'http://a:1'}"
-AZURE = "{model: azure/gpt-4o, api_base: 'https://x.openai.azure.com', api_key: os.environ/AZURE_KEY}"
-
-
-def entry(name: str, params: str = LLAMA, info: str = "{}") -> str:
-    return f"- {{model_name: '{name}', litellm_params: {params}, model_info: {info}}}\n"
-
-
-def listed(*entries: str) -> str:
-    return "model_list:\n" + "".join(entries)
 
 
 def urls(loaded: Loaded, pool: str) -> list[str]:
