@@ -29,7 +29,10 @@ _KEY_FROM_ENVIRONMENT: Mapping[str, str] = {
     "openai_like": "OPENAI_LIKE_API_KEY",
     "litellm_proxy": "LITELLM_PROXY_API_KEY",
 }
-_USED = ("model", "api_base", "base_url", "api_key", "custom_llm_provider", "litellm_credential_name")
+_USED = (
+    "model", "api_base", "base_url", "api_key", "custom_llm_provider", "litellm_credential_name",
+    "max_parallel_requests",
+)  # fmt: skip
 _USED_INFO = ("id", "base_model", "engine", "mode")
 
 
@@ -50,6 +53,8 @@ class Entry:
     """The architecture that `model_info.base_model` names, if it is built in."""
     name: str | None = None
     """`model_info.id`."""
+    max_in_flight: int | None = None
+    """`max_parallel_requests`: what the server runs at once."""
     family: str | None = None
     """The model of a server whose adapter this is, or itself: what one replica serves under several names."""
 
@@ -143,6 +148,7 @@ def read_entry(item: Any, path: Path, reader: Reader) -> Entry | Elsewhere | Non
     url = _url(params, base, where, reader)
     api_key = reader.text(params, "api_key", where) or reader.env.get(_KEY_FROM_ENVIRONMENT.get(provider or "", ""))
     engine = _engine(info, (*path, "model_info"), reader)
+    max_in_flight = _max_in_flight(params, where, reader)
     if len(reader.problems) > before or url is None:
         return None
     return Entry(
@@ -153,6 +159,7 @@ def read_entry(item: Any, path: Path, reader: Reader) -> Entry | Elsewhere | Non
         api_key=api_key or None,
         engine=engine,
         base_model=_base_model(info, reader),
+        max_in_flight=max_in_flight,
         name=_id(info),
     )
 
@@ -229,6 +236,22 @@ def _engine(info: Mapping[str, Any], path: Path, reader: Reader) -> str | None:
         reader.problem((*path, "engine"), info["engine"], f"must be one of {', '.join(Engine)}")
         return None
     return engine
+
+
+def _max_in_flight(params: Mapping[str, Any], path: Path, reader: Reader) -> int | None:
+    """`max_parallel_requests`; LiteLLM takes 0 for no bound."""
+    before = len(reader.problems)
+    value = from_environment(
+        params.get("max_parallel_requests"), (*path, "max_parallel_requests"), reader.env, reader.problems
+    )
+    if value is None or len(reader.problems) > before:
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        reader.problem((*path, "max_parallel_requests"), value, "must be a whole number, at least 0")
+        return None
+    return value or None
 
 
 def _base_model(info: Mapping[str, Any], reader: Reader) -> str | None:

@@ -53,7 +53,7 @@ _NOT_NEEDED: Mapping[str, frozenset[str]] = {
     ),
     "litellm_params": frozenset(
         {
-            "weight", "max_retries", "num_retries", "cooldown_time", "max_parallel_requests", "drop_params",
+            "weight", "max_retries", "num_retries", "cooldown_time", "drop_params",
             "use_in_pass_through",
         }
     ),

@@ -44,6 +44,7 @@ def merge(pools: dict[str, Any], litellm: LiteLLM, problems: list[Problem]) -> t
     for owner, entries in fed.items():
         problems.extend(_disagreements(entries))
         problems.extend(_engines(entries, owner, pools[owner]))
+        _slots(pools[owner], entries)
         _served(pools[owner], entries)
         pools[owner]["replicas"] = {"static": _replicas(entries)}
     return tuple(dict.fromkeys(made.values()))
@@ -122,6 +123,13 @@ def _engines(entries: list[Entry], owner: str, pool: dict[str, Any]) -> list[Pro
             rule = f"differs from {source} ({engine!r}): a pool has one engine"
             problems.append(Problem(path=dotted(path), value=shown(path, entry.engine), rule=rule))
     return problems
+
+
+def _slots(pool: dict[str, Any], entries: list[Entry]) -> None:
+    """What one replica runs at once, where the pool does not say and all of its entries say the same."""
+    bounds = {entry.max_in_flight for entry in entries}
+    if len(bounds) == 1 and "max_in_flight" not in pool:
+        pool["max_in_flight"] = bounds.pop()
 
 
 def _pool_name(model: str, pools: Mapping[str, Any]) -> str:

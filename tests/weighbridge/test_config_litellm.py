@@ -27,6 +27,37 @@ def test_the_same_model_on_other_servers_is_another_pool() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "own", "expected"),
+    [
+        pytest.param("4", "4", None, 4, id="all entries agree"),
+        pytest.param("os.environ/N", "4", None, 4, id="from the environment"),
+        pytest.param("4", "5", None, None, id="they do not"),
+        pytest.param("4", "null", None, None, id="one says nothing"),
+        pytest.param("0", "0", None, None, id="0 is no bound"),
+        pytest.param("4", "4", 9, 9, id="the pool has its own"),
+    ],
+)
+def test_what_servers_run_at_once_is_what_the_pool_gives_each(
+    first: str, second: str, own: int | None, expected: int | None
+) -> None:
+    servers = [
+        f"{{model: hosted_vllm/llama-3.1-8b, api_base: 'http://{host}:1', max_parallel_requests: {most}}}"
+        for host, most in (("a", first), ("b", second))
+    ]
+    pools = "" if own is None else f"pools: {{m: {{models: [m], gpu: L40S, max_in_flight: {own}}}}}\n"
+    loaded = read(listed(*(entry("m", server) for server in servers)) + pools, {"N": "4"})
+    assert loaded.config.pools["m"].max_in_flight == expected
+    assert not [line for line in lines(loaded) if "max_parallel_requests" in str(line)]
+
+
+@pytest.mark.parametrize("written", ["many", "-1", "true", "2.5"])
+def test_what_a_server_runs_at_once_is_a_whole_number(written: str) -> None:
+    (fault,) = faults(listed(entry("m", LLAMA.replace("}", f", max_parallel_requests: {written}}}"))))
+    assert fault.startswith("model_list[0].litellm_params.max_parallel_requests = ")
+    assert fault.endswith("must be a whole number, at least 0")
+
+
+@pytest.mark.parametrize(
     ("params", "served", "url", "key"),
     [
         pytest.param(
