@@ -28,10 +28,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prefill_gpu_s: float = 0.0
     decode_gpu_s: float = 0.0
     money: float = 0.0
+    """What the GPU-seconds cost."""
+    spilled_requests: int = 0
+    """Answered by a hosted model; not in `requests`, and their tokens not in the counts above."""
+    spilled_input_tokens: int = 0
+    spilled_output_tokens: int = 0
+    spilled_money: float = 0.0
+    """What their tokens cost; not in `money`."""
 
     @property
     def gpu_s(self) -> float:
         return self.prefill_gpu_s + self.decode_gpu_s
+
+    @property
+    def charge(self) -> "Charge":
+        """What budgets are charged: GPU-seconds, and all money."""
+        return Charge(self.gpu_s, self.money + self.spilled_money)
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -42,6 +54,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             prefill_gpu_s=self.prefill_gpu_s + other.prefill_gpu_s,
             decode_gpu_s=self.decode_gpu_s + other.decode_gpu_s,
             money=self.money + other.money,
+            spilled_requests=self.spilled_requests + other.spilled_requests,
+            spilled_input_tokens=self.spilled_input_tokens + other.spilled_input_tokens,
+            spilled_output_tokens=self.spilled_output_tokens + other.spilled_output_tokens,
+            spilled_money=self.spilled_money + other.spilled_money,
         )
 
 

@@ -1,7 +1,7 @@
 """Book what tenants used, hear how they stand. Redis away: keep the batch that is under way, say so once, go on."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -32,8 +32,10 @@ class Bookkeeper:
         worker: str,
         clock: Callable[[], float],
         share: float = 1.0,
+        caps: Mapping[str, float] | None = None,
     ) -> None:
-        self.limiter = Limiter(tenants, share=share)
+        """`caps`: as in `Limiter`."""
+        self.limiter = Limiter(tenants, share=share, caps=caps)
         self.error: str | None = None
         """Why Redis is unavailable; `None` while it answers."""
         self._accounts = accounts
@@ -52,7 +54,7 @@ class Bookkeeper:
         """A request has ended. `charged`: what `limiter.charge` gave for it; `NO_USAGE` if it never ran."""
         if usage != NO_USAGE:
             self._usage[key] = self._usage.get(key, NO_USAGE) + usage
-        difference = Charge(usage.gpu_s, usage.money) - charged
+        difference = usage.charge - charged
         if not self.limiter.correct(key.tenant, difference, self._clock()) and difference != NO_CHARGE:
             self._charges[key.tenant] = self._charges.get(key.tenant, NO_CHARGE) + difference
 

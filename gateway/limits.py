@@ -73,6 +73,11 @@ class _Budget:
         self._spent = Charge(spent.gpu_s, spent.money) + unbooked
         self._ends_at_s = now_s + spent.left_s
 
+    def money_left(self, now_s: float) -> float | None:
+        """What is left of the money; `None` until heard of."""
+        self._roll(now_s)
+        return None if self._ends_at_s is None or self._money is None else self._money - self._spent.money
+
     def spent_of(self, now_s: float) -> tuple[str, float] | None:
         """What is used up, in words, and how long it stays so."""
         self._roll(now_s)
@@ -91,6 +96,34 @@ class _Budget:
             self._spent = NO_CHARGE
             passed = floor(max(now_s - self._ends_at_s, 0.0) / self._shortest_s) + 1
             self._ends_at_s += passed * self._shortest_s
+
+
+class _Cap:
+    """Money of one day that must not be passed, over all workers.
+
+    Between two standings every other worker is taken to spend as much as this one, so each spends its share of what was
+    left. What comes back counts once: another worker may have got nothing back.
+    """
+
+    __slots__ = ("_budget", "unbooked")
+
+    def __init__(self, money_per_day: float) -> None:
+        self._budget = _Budget("day", gpu_s=None, money=money_per_day, shortest_s=DAY_S)
+        self.unbooked = NO_CHARGE
+
+    def take(self, charge: Charge, now_s: float, *, workers: float) -> None:
+        self.unbooked += charge
+        self._budget.take(_times(charge, workers), now_s)
+
+    def hear(self, standing: Standing, now_s: float, *, workers: float) -> None:
+        self._budget.hear(standing.day, _times(self.unbooked, workers), now_s)
+
+    def left(self, now_s: float) -> float | None:
+        return self._budget.money_left(now_s)
+
+
+def _times(charge: Charge, workers: float) -> Charge:
+    return Charge(charge.gpu_s, charge.money * workers if charge.money > 0.0 else charge.money)
 
 
 class _Account:
@@ -141,13 +174,20 @@ class _Account:
 class Limiter:
     """The tenants that have a rate or a budget. All others are admitted, at the cost of a dictionary miss."""
 
-    def __init__(self, tenants: Iterable[TenantSettings], *, share: float = 1.0) -> None:
+    def __init__(
+        self, tenants: Iterable[TenantSettings], *, share: float = 1.0, caps: Mapping[str, float] | None = None
+    ) -> None:
+        """`caps`: money per day by account, beside the tenants; the names of the two differ."""
         self.share = share
         """1 / the number of workers, as far as it is known."""
         self._accounts = {tenant.name: _Account(tenant.limits) for tenant in tenants if _counts(tenant.limits)}
+        self._caps = {name: _Cap(money) for name, money in (caps or {}).items()}
         self.rates: Mapping[str, float | None] = {
-            tenant: None if account.bucket is None else account.bucket.per_minute
-            for tenant, account in self._accounts.items()
+            **{
+                tenant: None if account.bucket is None else account.bucket.per_minute
+                for tenant, account in self._accounts.items()
+            },
+            **dict.fromkeys(self._caps),
         }
         """What to ask for: tenants with limits, and their GPU-seconds per minute."""
         self._changed: set[str] = set()
@@ -169,7 +209,7 @@ class Limiter:
 
     def correct(self, tenant: str, difference: Charge, now_s: float) -> bool:
         """Charge what was used over what was charged, or give it back. False for a tenant without limits."""
-        account = self._accounts.get(tenant)
+        account = self._accounts.get(tenant) or self._caps.get(tenant)
         if account is None:
             return False
         if difference != NO_CHARGE:
@@ -184,18 +224,30 @@ class Limiter:
 
     def cut(self) -> dict[str, Charge]:
         """What was charged since the last cut, by tenant: the next standings that are heard must contain it."""
-        charges = {tenant: self._accounts[tenant].unbooked for tenant in sorted(self._changed)}
-        for tenant in charges:
-            self._accounts[tenant].unbooked = NO_CHARGE
+        changed = {tenant: self._accounts.get(tenant) or self._caps[tenant] for tenant in sorted(self._changed)}
+        charges = {tenant: account.unbooked for tenant, account in changed.items()}
+        for account in changed.values():
+            account.unbooked = NO_CHARGE
         self._changed.clear()
         return charges
 
     def hear(self, standings: Mapping[str, Standing], now_s: float) -> None:
         """Take over what Redis knows, with what was charged here since the last cut on top."""
         for tenant, standing in standings.items():
-            account = self._accounts.get(tenant)
+            account, cap = self._accounts.get(tenant), self._caps.get(tenant)
             if account is not None:
                 account.hear(standing, now_s)
+            elif cap is not None:
+                cap.hear(standing, now_s, workers=1.0 / self.share)
+
+    def money_left(self, account: str, now_s: float) -> float | None:
+        """What this worker may spend of a cap before it hears again: its share of what is left of the day's money.
+
+        `None` until Redis has said what was spent.
+        """
+        cap = self._caps.get(account)
+        left = None if cap is None else cap.left(now_s)
+        return None if left is None else left * self.share
 
 
 def _counts(limits: TenantLimits) -> bool:

@@ -2,12 +2,13 @@
 -- KEYS: 1 number of the worker's last batch. All other keys share its hash tag.
 -- ARGV: 1 stem of usage keys, 2 stem of spent keys, 3 stem of bucket keys, 4 number of the batch (0: none), life times in
 -- ms of 5 the last number, 6 a day of usage, 7 a day of spent, 8 a month of spent, 9 how many usages, 10 how many
--- charges; then for each usage: tenant, pool and model, 7 numbers as in FIELDS; for each charge: tenant, GPU-seconds per
+-- charges; then for each usage: tenant, pool and model, 11 numbers as in FIELDS; for each charge: tenant, GPU-seconds per
 -- minute or empty, GPU-seconds, money; for each tenant that is asked for: name, GPU-seconds per minute or empty.
 -- A number that is not above the last one changes nothing.
 -- Returns: s until the next day, s until the next month, then for each tenant that is asked for: bucket or nil,
 -- GPU-seconds and money spent in the day, the same in the month. All numbers as text.
-local FIELDS = {'requests', 'input_tokens', 'cached_tokens', 'output_tokens', 'prefill_gpu_s', 'decode_gpu_s', 'money'}
+local FIELDS = {'requests', 'input_tokens', 'cached_tokens', 'output_tokens', 'prefill_gpu_s', 'decode_gpu_s', 'money',
+  'spilled_requests', 'spilled_input_tokens', 'spilled_output_tokens', 'spilled_money'}
 local USAGE, SPENT, BUCKET, number = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local usages, charges = tonumber(ARGV[9]), tonumber(ARGV[10])
 local day, month, day_left_us, month_left_us = calendar(now_us)

@@ -314,3 +314,68 @@ def test_never_more_than_a_minute_can_be_used_at_once(rate: float, events: list[
     limits.hear(standing(1e9), now_s)
     limits.charge(TENANT, 1.01 * rate, 0.0, now_s)
     assert retry_after_s(limits, now_s) == pytest.approx(0.6, abs=1e-3)
+
+
+def capped(*, share: float = 1.0, money: float = 10.0) -> Limiter:
+    return Limiter([], share=share, caps={TENANT: money})
+
+
+def test_what_is_left_of_a_cap_is_unknown_until_it_was_heard_of() -> None:
+    limits = capped()
+    assert limits.rates == {TENANT: None}
+    assert limits.money_left(TENANT, NOW_S) is None
+    limits.hear(standing(day=(0.0, 4.0)), NOW_S)
+    assert limits.money_left(TENANT, NOW_S) == 6.0
+    assert limits.money_left("other", NOW_S) is None
+
+
+def test_without_news_each_worker_spends_its_share_of_what_was_left() -> None:
+    limits = capped(share=0.25)
+    limits.hear(standing(day=(0.0, 2.0), day_left_s=DAY_S), NOW_S)
+    limits.correct(TENANT, Charge(0.0, 1.5), NOW_S)
+    limits.cut()
+    assert limits.money_left(TENANT, NOW_S + 1e3) == 0.5
+    limits.correct(TENANT, Charge(0.0, -0.4), NOW_S)
+    assert limits.money_left(TENANT, NOW_S + 1e3) == 0.6
+
+
+def test_what_was_booked_is_counted_once_and_what_was_not_for_all_workers() -> None:
+    limits = capped(share=0.5)
+    limits.hear(standing(), NOW_S)
+    limits.correct(TENANT, Charge(0.0, 1.0), NOW_S)
+    assert limits.cut() == {TENANT: Charge(0.0, 1.0)}
+    limits.correct(TENANT, Charge(0.0, 2.0), NOW_S)
+    limits.hear(standing(day=(0.0, 1.0)), NOW_S)
+    assert limits.money_left(TENANT, NOW_S) == 2.5
+
+
+def test_a_cap_begins_again_with_the_day() -> None:
+    limits = capped()
+    limits.hear(standing(day=(0.0, 10.0), day_left_s=60.0), NOW_S)
+    assert limits.money_left(TENANT, NOW_S + 59.0) == 0.0
+    assert limits.money_left(TENANT, NOW_S + 61.0) == 10.0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.floats(0.0, 4.0), st.booleans()), max_size=40),
+    st.floats(0.1, 20.0),
+)
+def test_workers_that_hear_after_all_have_booked_never_pass_a_cap(
+    steps: list[tuple[int, float, bool]], money: float
+) -> None:
+    """Three workers take what they may; a round of booking is everybody's, as within one second of a gateway."""
+    workers = [capped(share=1.0 / 3.0, money=money) for _ in range(3)]
+    booked = spent = 0.0
+    for limits in workers:
+        limits.hear(standing(), NOW_S)
+    for who, wanted, settles in steps:
+        left = workers[who].money_left(TENANT, NOW_S)
+        assert left is not None
+        if wanted <= left:
+            workers[who].correct(TENANT, Charge(0.0, wanted), NOW_S)
+            spent += wanted
+        if settles:
+            booked += sum(limits.cut().get(TENANT, NO_CHARGE).money for limits in workers)
+            for limits in workers:
+                limits.hear(standing(day=(0.0, booked)), NOW_S)
+    assert spent <= money + 1e-9
