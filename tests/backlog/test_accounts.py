@@ -21,7 +21,17 @@ from tests.backlog.waiting import LIMIT_S
 
 CHAT = UsageKey("blue", "chat", "org/m|1:x")
 USED = Usage(
-    requests=2, input_tokens=700, cached_tokens=64, output_tokens=90, prefill_gpu_s=0.5, decode_gpu_s=1.25, money=0.125
+    requests=2,
+    input_tokens=700,
+    cached_tokens=64,
+    output_tokens=90,
+    prefill_gpu_s=0.5,
+    decode_gpu_s=1.25,
+    money=0.125,
+    spilled_requests=1,
+    spilled_input_tokens=300,
+    spilled_output_tokens=20,
+    spilled_money=0.25,
 )
 MICROSECOND = timedelta(microseconds=1)
 HUGE = 1e9

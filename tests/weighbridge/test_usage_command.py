@@ -32,7 +32,10 @@ BOOKED = {
     },
     SECOND: {"blue chat org/[m] requests": 1, "red chat org/[m] requests": 4},
 }
-HEADER = "day,tenant,pool,model,requests,input_tokens,cached_tokens,output_tokens,prefill_gpu_s,decode_gpu_s,money"
+HEADER = (
+    "day,tenant,pool,model,requests,input_tokens,cached_tokens,output_tokens,prefill_gpu_s,decode_gpu_s,money,"
+    "spilled_requests,spilled_input_tokens,spilled_output_tokens,spilled_money"
+)
 NOW = datetime(2026, 11, 24, 5, 30, tzinfo=UTC)
 
 
@@ -81,11 +84,21 @@ def test_csv_has_a_header_and_a_line_per_day_tenant_and_model(place: list[str]) 
     result = usage(*place, "--since", FIRST, "--until", SECOND, "--csv")
     assert result.stdout.splitlines() == [
         HEADER,
-        "2026-11-01,blue,chat,org/[m],2,1500,500,80,1.25,2.5,0.0125",
-        "2026-11-01,blue,chat,small,5,0,0,0,0.0,0.0,0.0",
-        "2026-11-02,blue,chat,org/[m],1,0,0,0,0.0,0.0,0.0",
-        "2026-11-02,red,chat,org/[m],4,0,0,0,0.0,0.0,0.0",
+        "2026-11-01,blue,chat,org/[m],2,1500,500,80,1.25,2.5,0.0125,0,0,0,0.0",
+        "2026-11-01,blue,chat,small,5,0,0,0,0.0,0.0,0.0,0,0,0,0.0",
+        "2026-11-02,blue,chat,org/[m],1,0,0,0,0.0,0.0,0.0,0,0,0,0.0",
+        "2026-11-02,red,chat,org/[m],4,0,0,0,0.0,0.0,0.0,0,0,0,0.0",
     ]
+
+
+def test_what_hosted_models_answered_has_columns_of_its_own(place: list[str]) -> None:
+    spilled = {"spilled_requests": 7, "spilled_input_tokens": 900, "spilled_output_tokens": 134, "spilled_money": 0.0625}
+    with Redis.from_url(place[1]) as client:
+        key = keys.usage_key(place[3], date.fromisoformat(SECOND))
+        client.hset(key, mapping={f"red chat org/[m] {name}": number for name, number in spilled.items()})
+    result = usage(*place, "--since", SECOND, "--until", SECOND)
+    rows = [cells(line) for line in result.stdout.splitlines() if "│" in line]
+    assert [row[-3:] for row in rows] == [["0", "0", "0.0000"], *[["7", "1,034", "0.0625"]] * 2]
 
 
 def test_json_says_the_same_as_csv(place: list[str]) -> None:
