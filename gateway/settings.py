@@ -14,6 +14,7 @@ from estimator.choice import choose_step
 from estimator.engine import Engine
 from estimator.price import Price, price_from_step
 from gateway.pick import PickRule
+from gateway.spill import SpillSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,8 @@ class PoolSettings:
     tpot_slo_s: float | None = None
     price_per_gpu_hour: float | None = None
     """Money, in whatever currency the operator thinks in; `None`: this pool's work costs nothing."""
+    spill: SpillSettings | None = None
+    """The hosted model for requests that would wait too long; `None`: all wait."""
 
     @property
     def leases_slots(self) -> bool:
@@ -149,6 +152,8 @@ class TenantSettings:
     """Of requests that ask for none: 0 to 7, higher goes first."""
     max_priority: int | None = None
     """The highest that a request may ask for; `None`: `priority`."""
+    spill: bool = False
+    """Its requests may be answered by the hosted model of their pool."""
     limits: TenantLimits = TenantLimits()
 
 
@@ -197,6 +202,8 @@ class GatewaySettings:
     pools: tuple[PoolSettings, ...]
     tenants: tuple[TenantSettings, ...] = ()
     """No tenants: every request is served as tenant `anonymous`."""
+    spill_socket: Path | None = None
+    """Where the spill process answers; `None`: nothing spills from this process."""
     limits: Limits = Limits()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Model names, also with `*`, that no pool serves, and why: said where one is asked for."""

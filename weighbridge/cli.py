@@ -329,12 +329,15 @@ def _fail(message: str, *, status: int = BAD_INPUT) -> NoReturn:
 
 def main() -> None:
     """Entry point of the console script."""
+    from weighbridge.spill import command as spill_command
+
+    spill_command.register(app)
     # The options of these commands live beside their code; a child process must not pay for loading it.
     if sys.argv[1:2] == ["autoscaler"]:
         from weighbridge import autoscaler_command
 
         autoscaler_command.register(autoscaler_app)
-    if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"]):
+    if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"], ["spill"]):
         from weighbridge import catalog_command, dashboard_command, plot_command, usage_command, weigh_command
         from weighbridge.calibrate import command as calibrate_command
         from weighbridge.replay import command as replay_command

@@ -43,6 +43,7 @@ from weighbridge.config_fields import (
     gpu_name,
 )
 from weighbridge.config_replicas import ReplicasSection
+from weighbridge.config_spill import SpillSection
 
 
 class PoolLimitsSection(Section):
@@ -136,6 +137,15 @@ class PoolSection(Section):
     limits: PoolLimitsSection = PoolLimitsSection()
     slo: SloSection = SloSection()
     autoscaler: AutoscalerSection = AutoscalerSection()
+    spill: SpillSection | None = None
+    """The hosted model for requests that would wait too long. Default: all wait."""
+
+    @field_validator("spill")
+    @classmethod
+    def _comparable(cls, value: SpillSection | None, info: ValidationInfo) -> SpillSection | None:
+        if value is not None and value.premium is not None and info.data.get("price_per_gpu_hour") is None:
+            raise ValueError("premium compares with GPU-seconds, and the pool has no price_per_gpu_hour")
+        return value
 
     @field_validator("models")
     @classmethod
@@ -252,6 +262,8 @@ class TenantSection(Section):
     """Of requests that ask for none; higher goes first."""
     max_priority: Priority | None = None
     """The highest that a request may ask for. Default: `priority`."""
+    spill: bool = False
+    """Whether requests may be answered by the hosted model of their pool."""
     limits: TenantLimitsSection = TenantLimitsSection()
 
     @field_validator("max_priority")

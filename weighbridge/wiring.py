@@ -15,9 +15,12 @@ from backlog.records import PoolName
 from estimator.accelerator import Accelerator, find_accelerator
 from estimator.calibrate_parts import AS_PRICED
 from gateway.settings import GatewaySettings, Limits, PoolSettings, StaticReplica, TenantLimits, TenantSettings
+from gateway.spill import SpillSettings, TokenPrice
 from weighbridge.calibrate.file import check_calibration
 from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_models import Config, PoolSection, architecture_of
+from weighbridge.config_spill import SpillSection
+from weighbridge.spill.sdk import Hosted
 from weighbridge.targets import bounds_of, ratio_on, targets_of, writes_of
 
 ADVISED_REPLICAS = 1000
@@ -71,6 +74,7 @@ def gateway_settings(config: Config, *, redis_url: str) -> GatewaySettings:
                 weight=tenant.weight,
                 priority=tenant.priority,
                 max_priority=tenant.max_priority,
+                spill=tenant.spill,
                 limits=TenantLimits(**tenant.limits.model_dump()),
             )
             for name, tenant in config.tenants.items()
@@ -123,8 +127,39 @@ def pool_settings(name: str, pool: PoolSection, defaults: AutoscalerSection) -> 
         ttft_slo_s=pool.slo.ttft_s,
         tpot_slo_s=pool.slo.tpot_s,
         price_per_gpu_hour=pool.price_per_gpu_hour,
+        spill=None if pool.spill is None else spill_settings(pool.spill),
         **_given({"cold_start_s": merged(defaults, pool.autoscaler).get("cold_start_s")}),
     )
+
+
+def spill_settings(section: SpillSection) -> SpillSettings:
+    """When and to what a pool spills, as the gateway sees it: without secrets."""
+    price = None
+    if section.input_price_per_mtok is not None and section.output_price_per_mtok is not None:
+        price = TokenPrice(input_per_mtok=section.input_price_per_mtok, output_per_mtok=section.output_price_per_mtok)
+    return SpillSettings(
+        model=section.model,
+        price=price,
+        after_wait_s=section.after_wait_s,
+        while_starting=section.while_starting,
+        money_per_day=section.money_per_day,
+        max_in_flight=section.max_in_flight,
+        premium=section.premium,
+    )
+
+
+def hosted_models(config: Config) -> dict[str, Hosted]:
+    """The hosted model of each pool that has one, as the spill process sees it."""
+    return {
+        name: Hosted(
+            model=pool.spill.model,
+            params=pool.spill.params.get_secret_value(),
+            input_per_mtok=pool.spill.input_price_per_mtok,
+            output_per_mtok=pool.spill.output_price_per_mtok,
+        )
+        for name, pool in config.pools.items()
+        if pool.spill is not None
+    }
 
 
 def scaled_pools(config: Config) -> tuple[ScaledPool, ...]:
