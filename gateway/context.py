@@ -16,6 +16,7 @@ from gateway.settings import Limits
 
 if TYPE_CHECKING:
     from gateway.downstream import ClientConnection
+    from gateway.overflow import Overflows
 
 
 class Context:
@@ -42,6 +43,8 @@ class Context:
         self.started_at_s = started_at_s
         self.draining = False
         self.connections: set[ClientConnection] = set()
+        self.overflows: Overflows = {}
+        """Where requests of a pool spill to."""
         self.refusals: dict[str, int] = {}
         """Outcome -> requests that ended before a pool was known."""
         self._names: Names[Pool | str] = Names(chain(_served(self.pools), _not_served(elsewhere)))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TRY_ELSEWHERE = frozenset({429, 500, 502, 503, 504})
 FULL = frozenset({429, 503})
+NOT_PORTABLE = 422
+"""The spill process says so of a request that its hosted model would answer in no other way on another try."""
 STALE_S = 1.0
 """A reused connection that breaks this soon after sending was most likely closed for being idle."""
 
@@ -28,6 +30,7 @@ class Exchange(Scheduled):
     """The client's connection and the replica's connection call it; it never awaits."""
 
     __slots__ = ("_connection", "_dial", "_unread", "payload", "relay", "reply", "sent_at_s", "status", "touched_at_s")
+    spills = True
 
     def __init__(
         self,
@@ -114,7 +117,8 @@ class Exchange(Scheduled):
 
     @property
     def ran(self) -> bool:
-        return self.relay.started or (self.flight is not None and self._connection is not None)
+        placed = self.flight is not None or self.spill is not None
+        return self.relay.started or (placed and self._connection is not None)
 
     def _send(self, connection: ReplicaConnection) -> None:
         self._dial = None
@@ -136,24 +140,35 @@ class Exchange(Scheduled):
         replica = self.replica
         assert replica is not None
         self.status = status
+        if self.spill is not None and status >= 400:
+            self.spill_failed(f"status {status}", of_the_request=status == NOT_PORTABLE)
+            return
         if status in TRY_ELSEWHERE:
             self.found_full = status in FULL
             self.try_again(f"status {status}", unreachable=self.found_full)
             return
         replica.breaker = breaker.CLOSED
         self.payload = b""
+        if self.spill is not None:
+            self.reply.spill_reason = self.spill.reason
         self.touched_at_s = self.context.clock()
         self.reply.head(
             status,
             headers,
             replica=replica.label,
             queue_wait_s=self.queue_wait_s,
-            outcome=Outcome.SERVED if status < 400 else Outcome.REPLICA_REFUSED,
+            outcome=self._answered,
             draining=self.context.draining,
         )
         if self.relay.held is not None and status < 400:
             detail = f"the client was promised a stream of events; the replica answered {status} with something else"
             self.refuse(Refusal(Outcome.REPLICA_BROKE, detail))
+
+    @property
+    def _answered(self) -> Outcome:
+        if self.spill is not None:
+            return Outcome.SPILLED
+        return Outcome.SERVED if self.status < 400 else Outcome.REPLICA_REFUSED
 
     def response_body(self, data: bytes) -> None:
         self.reply.body(data)
@@ -171,7 +186,7 @@ class Exchange(Scheduled):
         now_s = self.context.clock()
         self._connection = None
         self.reply.end()
-        self.finish(Outcome.SERVED if self.status < 400 else Outcome.REPLICA_REFUSED, now_s)
+        self.finish(self._answered, now_s)
         self.reply.done()
 
     def response_failed(self, cause: str) -> None:
@@ -214,7 +229,7 @@ class Exchange(Scheduled):
         """Break the silence of a stream whose client reads what it is written. That is no sign of life of a replica."""
         limits = self.context.limits
         if limits.keepalive_s and self.parsed.streams:
-            waiting, draining = self.flight is None, self.context.draining
+            waiting, draining = self.flight is None and self.spill is None, self.context.draining
             self.reply.ping(now_s, silence_s=limits.keepalive_s, waiting=waiting, draining=draining)
 
     def check_time(self, now_s: float) -> None:
@@ -223,7 +238,9 @@ class Exchange(Scheduled):
             return
         limits = self.context.limits
         silent_s = now_s - self.touched_at_s
-        if not self.relay.started and silent_s > limits.first_byte_s:
+        if self.spill is not None and not self.relay.started and silent_s > limits.first_byte_s:
+            self.spill_failed(f"no response within {limits.first_byte_s:g} s")
+        elif not self.relay.started and silent_s > limits.first_byte_s:
             if self.replica is not None:
                 self.replica.breaker = breaker.failed(self.replica.breaker, now_s, unreachable=False)
             self.refuse(Refusal(Outcome.REPLICA_TIMEOUT, f"no response within {limits.first_byte_s:g} s"))

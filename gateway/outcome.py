@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     """The end of a request. The value is the metric label and the `x-weighbridge-outcome` header."""
 
     SERVED = "served"
+    SPILLED = "spilled"
     REPLICA_REFUSED = "replica-refused"
     BAD_REQUEST = "bad-request"
     BAD_FRAMING = "bad-framing"
@@ -57,6 +58,7 @@ class Answer:
 
 HTTP: Mapping[Outcome, Answer] = {
     Outcome.SERVED: Answer(200, "OK", Fault.NONE, ""),
+    Outcome.SPILLED: Answer(200, "OK", Fault.NONE, ""),
     Outcome.REPLICA_REFUSED: Answer(400, "Bad Request", Fault.CLIENT, "invalid_request_error"),
     Outcome.BAD_REQUEST: Answer(400, "Bad Request", Fault.CLIENT, "invalid_request_error"),
     Outcome.BAD_FRAMING: Answer(400, "Bad Request", Fault.CLIENT, "invalid_request_error"),

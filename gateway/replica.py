@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ class Replica:
         "_dials",
         "_host",
         "_port",
+        "_socket",
         "_tls",
         "breaker",
         "gpu",
@@ -55,8 +57,12 @@ class Replica:
         state: ReplicaState,
         gpu: str | None = None,
         gpu_ratio: float = 1.0,
+        socket: Path | None = None,
     ) -> None:
-        """Raises ValueError for an address that cannot be one, and for a ratio that is not above 0."""
+        """`socket`: a unix socket to reach it by; `url` then names host and path only.
+
+        Raises ValueError for an address that cannot be one, and for a ratio that is not above 0.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"replica {name}: url {url!r} must be http://host:port or https://host:port")
@@ -70,6 +76,7 @@ class Replica:
         """Seconds that its GPU takes for one second of the pool's price."""
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._socket = None if socket is None else str(socket)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         authorization = f"authorization: Bearer {api_key}\r\n" if api_key else ""
         host = parts.netloc.rpartition("@")[2]
@@ -134,9 +141,12 @@ class Replica:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: ReplicaConnection(self), self._host, self._port, ssl=self._tls
-                )
+                if self._socket is not None:
+                    _, connection = await loop.create_unix_connection(lambda: ReplicaConnection(self), self._socket)
+                else:
+                    _, connection = await loop.create_connection(
+                        lambda: ReplicaConnection(self), self._host, self._port, ssl=self._tls
+                    )
         except TimeoutError:
             failed(f"no connection within {connect_s} s")
             return

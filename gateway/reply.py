@@ -36,6 +36,7 @@ class Reply:
         "_request_id",
         "_status",
         "_written_at_s",
+        "spill_reason",
         "wait_estimate_s",
     )
 
@@ -51,6 +52,8 @@ class Reply:
         self._status = 0
         self.wait_estimate_s: float | None = None
         """What a request that had to wait was told, once that is known."""
+        self.spill_reason = ""
+        """Why a hosted model answers; empty when a replica does."""
         self._written_at_s = now_s
         """When the client heard something last; its request's arrival before that."""
 
@@ -85,6 +88,8 @@ class Reply:
         extra = _EXTRA % (self._request_id, self._gpu_s, replica, queue_wait_s * 1e3, _LABELS[outcome])
         if self.wait_estimate_s is not None:
             extra += self._estimate()
+        if self.spill_reason:
+            extra += b"x-weighbridge-spill-reason: %b\r\n" % self.spill_reason.encode("latin-1", "replace")
         phrase = _PHRASES.get(status, b"Unknown")
         close = not self._keep_alive or draining
         written = self._relay.head(status, headers, extra, phrase=phrase, close=close)

@@ -5,7 +5,7 @@ nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from backlog.account import NO_CHARGE, NO_USAGE, UsageKey
 from estimator.price import Weight
@@ -18,6 +18,8 @@ from gateway.replica import Replica
 from gateway.room import Seat
 from gateway.settings import TenantSettings
 from gateway.settle import settle
+from gateway.settle_spilled import settle_spilled
+from gateway.spill import MOST_TRIES, Spill, Stay
 from gateway.usage import Usage
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ class Scheduled(ABC):
     __slots__ = (
         "arrived_at_s", "attempts", "charge", "charged_gpu_s", "context", "failed_on", "first_token_at_s", "flight",
         "found_full", "last_failure", "parsed", "payer", "pool", "priority", "queue_wait_s", "replica", "request_id",
-        "route", "salt", "seat", "settled", "weight",
+        "route", "salt", "seat", "settled", "spill", "spill_tries", "weight",
     )  # fmt: skip
+    spills: ClassVar[bool] = False
+    """Whether who carries it can have a hosted model answer it."""
 
     def __init__(
         self,
@@ -66,6 +70,10 @@ class Scheduled(ABC):
         """What its tenant was charged in the order of the queue, over all attempts."""
         self.first_token_at_s: float | None = None
         self.settled = False
+        self.spill: Spill | None = None
+        """Why it is at the pool's hosted model, while it is."""
+        self.spill_tries = 0
+        """How often the hosted model has failed on it."""
         self.attempts = 0
         self.last_failure = ""
         self.found_full = False
@@ -111,7 +119,7 @@ class Scheduled(ABC):
         pool, now_s = self.pool, self.arrived_at_s
         self._charge(now_s)
         pool.arrive(self.weight)
-        if self._go_past(now_s):
+        if self._go_past(now_s) or self.spill_over(now_s):
             return
         if pool.full:
             refusal = pool.full_refusal(Outcome.BACKLOG_FULL, now_s)
@@ -155,6 +163,8 @@ class Scheduled(ABC):
     def _wait(self, now_s: float, *, first: bool) -> None:
         self.seat = self.pool.enter(self, now_s, first=first)
         self.waits()
+        if self._may_spill:
+            self.context.overflows[self.pool.settings.name].watch(self.seat, now_s)
         self.pool.pump(now_s)
 
     def expire(self, refusal: Refusal) -> None:
@@ -166,6 +176,51 @@ class Scheduled(ABC):
             detail = f"{refusal.detail}; last failure: {self.last_failure}"
             refusal = Refusal(outcome, detail, retry_after_s=refusal.retry_after_s)
         self.refuse(refusal)
+
+    # The hosted model
+
+    @property
+    def _may_spill(self) -> bool:
+        return self.spills and self.payer.spill and self.pool.settings.name in self.context.overflows
+
+    def spill_over(self, now_s: float) -> bool:
+        """Have the pool's hosted model answer it, if that is decided. It waits no longer then."""
+        if not self._may_spill:
+            return False
+        overflow = self.context.overflows[self.pool.settings.name]
+        decision = overflow.decide(self, now_s)
+        if isinstance(decision, Stay):
+            return False
+        if self.seat is not None:
+            self.pool.leave(self.seat, now_s)
+            self.seat = None
+        self.spill, self.replica = decision, overflow.provider
+        self.queue_wait_s = now_s - self.arrived_at_s
+        overflow.take(self, decision, now_s)
+        self.carry(overflow.provider, now_s)
+        return True
+
+    def spill_failed(
+        self, cause: str, *, unreachable: bool = False, stale: bool = False, of_the_request: bool = False
+    ) -> None:
+        """The hosted model has not answered: back to where it was in the queue.
+
+        A process that is not there has tried nothing, and a stale keep-alive connection says nothing of the provider.
+        """
+        assert self.spill is not None
+        now_s = self.context.clock()
+        overflow = self.context.overflows[self.pool.settings.name]
+        mild = of_the_request or stale
+        overflow.failed(self.spill, cause, now_s, unreachable=unreachable, of_the_request=mild)
+        self.last_failure = f"{overflow.provider.name}: {cause}"
+        if of_the_request:
+            self.spill_tries = MOST_TRIES
+        elif not (unreachable or stale):
+            self.spill_tries += 1
+        self.let_go()
+        self.spill = self.replica = None
+        if not self._go_past(now_s):
+            self._wait(now_s, first=False)
 
     # Dispatch
 
@@ -199,6 +254,9 @@ class Scheduled(ABC):
         A replica that could not be reached, or said that it is full, has done no work: that may repeat until the
         deadline. Other failures count as attempts. A stale keep-alive connection says nothing about the replica.
         """
+        if self.spill is not None:
+            self.spill_failed(cause, unreachable=unreachable, stale=stale)
+            return
         now_s = self.context.clock()
         self.failed(cause, now_s, unreachable=unreachable, stale=stale)
         self.pool.stats.retries += 1
@@ -269,5 +327,9 @@ class Scheduled(ABC):
         ran = self.ran
         self._land(now_s)
         self.pool.changed = True
-        settle(self, outcome, now_s, ran=ran)
+        if self.spill is not None:
+            overflow = self.context.overflows[self.pool.settings.name]
+            settle_spilled(self, self.spill, overflow, outcome, now_s, ran=ran)
+        else:
+            settle(self, outcome, now_s, ran=ran)
         self.pool.pump(now_s)

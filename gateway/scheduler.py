@@ -19,6 +19,7 @@ from backlog.store import Backlog
 from gateway.auth import Keys
 from gateway.bookkeeper import Bookkeeper
 from gateway.context import Context
+from gateway.overflow import Overflow, caps_of
 from gateway.pool import Pool
 from gateway.publish import Publisher
 from gateway.recalibrate import Recalibrator
@@ -60,6 +61,7 @@ class Scheduler:
             worker=self.worker,
             clock=clock,
             share=1.0 / settings.workers,
+            caps=caps_of(settings.pools) if settings.spill_socket is not None else None,
         )
         self.context = Context(
             pools=[
@@ -73,6 +75,19 @@ class Scheduler:
             bookkeeper=self._bookkeeper,
             elsewhere=settings.elsewhere,
         )
+        if settings.spill_socket is not None:
+            self.context.overflows = {
+                pool.settings.name: Overflow(
+                    pool.settings.spill,
+                    pool,
+                    socket=settings.spill_socket,
+                    limiter=self._bookkeeper.limiter,
+                    workers=settings.workers,
+                    connect_s=settings.limits.connect_s,
+                )
+                for pool in self.context.pools
+                if pool.settings.spill is not None
+            }
         orders = {pool.name: pool.order for pool in settings.pools}
         self._backlog = Backlog(redis, prefix=settings.redis_prefix, orders=orders)
         self.publishers = [
@@ -119,6 +134,8 @@ class Scheduler:
         for pool in self.context.pools:
             for replica in pool.replicas.values():
                 replica.close()
+        for overflow in self.context.overflows.values():
+            overflow.provider.close()
         self._bookkeeper.stop()
         if self._booking is not None:
             await self._booking
@@ -144,6 +161,8 @@ class Scheduler:
             try:
                 for pool in context.pools:
                     pool.tick(now_s)
+                for overflow in context.overflows.values():
+                    overflow.tick(now_s)
                 if now_s >= slow_at_s:
                     if context.pools:
                         self._bookkeeper.limiter.share = min(pool.solo.share for pool in context.pools)

@@ -1,7 +1,7 @@
 """Whether a request leaves the queue for a hosted model: the wait, the money, the tenant and the cap, in one decision.
 
-Money is in one currency: that of token prices and of `price_per_gpu_hour`. Nothing here is a reason by being unknown: an
-unknown wait is not long, and a price or a rest of the cap that is unknown is never spent.
+Money is in one currency: that of token prices and of `price_per_gpu_hour`. Nothing here is a reason by being unknown:
+an unknown wait is not long, and a price or a rest of the cap that is unknown is never spent.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class SpillSettings:
     price: TokenPrice | None = None
     """`None`: as LiteLLM lists it, which the spill process says."""
     after_wait_s: float = 5.0
-    """A request spills when its predicted wait is longer, or once it has waited this long. 0: whenever none has room."""
+    """A request spills when its predicted wait is longer, or once it has waited this long."""
     while_starting: bool = True
     """While no replica is ready requests spill at once."""
     money_per_day: float
@@ -89,6 +89,8 @@ class Situation:
     answering: bool
     """The provider has not failed lately."""
     in_flight: int
+    most_in_flight: int
+    """Of this worker's requests."""
     price: TokenPrice | None
     gpu_money: float | None
     """What the request costs on a replica; `None`: the pool has no price."""
@@ -133,7 +135,7 @@ def decide(weight: Weight, situation: Situation, settings: SpillSettings) -> Spi
     why, reason = need
     if not situation.answering:
         return Stay(WhyNot.PROVIDER, f"{settings.model} has failed lately")
-    if situation.in_flight >= settings.max_in_flight:
+    if situation.in_flight >= situation.most_in_flight:
         return Stay(WhyNot.IN_FLIGHT, f"{situation.in_flight} requests are at the provider already")
     if situation.price is None:
         return Stay(WhyNot.PRICE, f"the price of {settings.model} is not known")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PlainSerializer, Secret, SerializationInfo, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from weighbridge.config_fields import REVEAL, Count, ModelName, Number, Positive, Section, SecondsOrZero
+from weighbridge.config_fields import REVEAL, Count, ModelName, Number, Positive, SecondsOrZero, Section
 
 OF_THE_REQUEST = frozenset({"messages", "model", "prompt", "stream", "stream_options"})
 """What a call takes from the client's request, so that it cannot be set for all of them."""

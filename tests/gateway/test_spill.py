@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.spill import MOST_TRIES, Situation, Spill, SpillSettings, Stay, TokenPrice, Why, WhyNot, decide
-from gateway.spill import most_in_flight
+from gateway.spill import (
+    MOST_TRIES,
+    Situation,
+    Spill,
+    SpillSettings,
+    Stay,
+    TokenPrice,
+    Why,
+    WhyNot,
+    decide,
+    most_in_flight,
+)
 from tests.gateway.builders import weight, weights
 
 PRICE = TokenPrice(input_per_mtok=1.0, output_per_mtok=4.0)
@@ -24,6 +34,7 @@ LONG = Situation(
     waited_s=None,
     answering=True,
     in_flight=0,
+    most_in_flight=100,
     price=PRICE,
     gpu_money=0.0004,
     money_left=10.0,
@@ -42,6 +53,7 @@ situations = st.builds(
     waited_s=st.none() | st.floats(0.0, 60.0),
     answering=st.booleans(),
     in_flight=st.integers(0, 200),
+    most_in_flight=st.integers(1, 100),
     price=st.none() | st.builds(TokenPrice, input_per_mtok=st.floats(0.0, 50.0), output_per_mtok=st.floats(0.0, 50.0)),
     gpu_money=st.none() | st.floats(0.0, 1.0),
     money_left=amounts,
@@ -176,7 +188,8 @@ def test_who_stays_would_not_spill_with_less_money(
 
 
 @pytest.mark.parametrize(
-    ("workers", "share"), [pytest.param(1, 100, id="alone"), pytest.param(3, 33, id="three"), pytest.param(500, 1, id="many")]
+    ("workers", "share"),
+    [pytest.param(1, 100, id="alone"), pytest.param(3, 33, id="three"), pytest.param(500, 1, id="many")],
 )
 def test_workers_share_what_may_be_in_flight(workers: int, share: int) -> None:
     assert most_in_flight(SETTINGS, workers) == share

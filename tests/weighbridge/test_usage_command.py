@@ -92,7 +92,12 @@ def test_csv_has_a_header_and_a_line_per_day_tenant_and_model(place: list[str]) 
 
 
 def test_what_hosted_models_answered_has_columns_of_its_own(place: list[str]) -> None:
-    spilled = {"spilled_requests": 7, "spilled_input_tokens": 900, "spilled_output_tokens": 134, "spilled_money": 0.0625}
+    spilled = {
+        "spilled_requests": 7,
+        "spilled_input_tokens": 900,
+        "spilled_output_tokens": 134,
+        "spilled_money": 0.0625,
+    }
     with Redis.from_url(place[1]) as client:
         key = keys.usage_key(place[3], date.fromisoformat(SECOND))
         client.hset(key, mapping={f"red chat org/[m] {name}": number for name, number in spilled.items()})

@@ -34,7 +34,9 @@ def run(hosted: Mapping[str, Hosted], path: Path) -> int:
         if price is None:
             _log.warning("hosted model has no known price, nothing spills to it", pool=pool, model=model.model)
         else:
-            _log.info("hosted model priced", pool=pool, model=model.model, input_per_mtok=price[0], output_per_mtok=price[1])
+            _log.info(
+                "hosted model priced", pool=pool, model=model.model, input_per_mtok=price[0], output_per_mtok=price[1]
+            )
     # What the server would say of a stream that was broken off is said by the application.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     listener = listen(path)
@@ -45,6 +47,7 @@ def run(hosted: Mapping[str, Hosted], path: Path) -> int:
         lifespan="off",
         timeout_graceful_shutdown=DRAIN_S,
         http="httptools",
+        server_header=False,
     )
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))

@@ -44,7 +44,7 @@ def load() -> Any:
     """The SDK, told to be quiet and to fetch nothing. Takes seconds. Raises `SdkMissing`."""
     os.environ.setdefault(LOCAL_PRICES, "True")  # noqa: TID251 (read while the SDK is imported)
     try:
-        sdk = importlib.import_module("litellm")
+        sdk: Any = importlib.import_module("litellm")
     except ImportError as error:
         raise SdkMissing(f"LiteLLM cannot be imported ({error}): {EXTRA}") from error
     sdk.suppress_debug_info = True
