@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from estimator.price import Price
 from gateway import admin, control, worker
 from gateway.settings import GatewaySettings
 from gateway.snapshot import WorkerState
+from gateway.spill_process import SpillProcess
 
 _log = structlog.get_logger()
 RESTART_S = 1.0
@@ -34,10 +37,13 @@ def nothing() -> None:
     """No preparation."""
 
 
-def run(settings: GatewaySettings, *, prepare_worker: Callable[[], None] = nothing) -> int:
+def run(
+    settings: GatewaySettings, *, prepare_worker: Callable[[], None] = nothing, spill_command: Sequence[str] = ()
+) -> int:
     """Serve until SIGTERM or SIGINT, then drain. Returns the exit status; 2 when a port cannot be bound.
 
-    `prepare_worker` is called first in each worker process (logging, for one); it must be picklable.
+    `prepare_worker` is called first in each worker process (logging, for one); it must be picklable. `spill_command`
+    starts the spill process and takes `--socket PATH` at its end; without one nothing spills.
     """
     try:
         for host, port in ((settings.host, settings.port), (settings.admin_host, settings.admin_port)):
@@ -46,7 +52,10 @@ def run(settings: GatewaySettings, *, prepare_worker: Callable[[], None] = nothi
         _log.error("cannot start", cause=str(error))
         return 2
     with tempfile.TemporaryDirectory(prefix="weighbridge-") as folder:
-        return asyncio.run(Supervisor(settings, Path(folder), prepare_worker).run())
+        path = Path(folder)
+        if spill_command:
+            settings = replace(settings, spill_socket=path / "spill.sock")
+        return asyncio.run(Supervisor(settings, path, prepare_worker, spill_command).run())
 
 
 def check_port(host: str, port: int) -> None:
@@ -63,8 +72,15 @@ def check_port(host: str, port: int) -> None:
 class Supervisor:
     """Keeps the workers running until told to stop."""
 
-    def __init__(self, settings: GatewaySettings, folder: Path, prepare_worker: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        folder: Path,
+        prepare_worker: Callable[[], None],
+        spill_command: Sequence[str] = (),
+    ) -> None:
         self._settings = settings
+        self._spill_command = spill_command
         self._prepare_worker = prepare_worker
         self._folder = folder
         self._processes: dict[int, SpawnProcess] = {}
@@ -97,6 +113,8 @@ class Supervisor:
             )
         )
         serving = loop.create_task(server.serve(), name="admin")
+        spill = self._spill_process()
+        spilling = None if spill is None else loop.create_task(spill.run(), name="spill process")
         keepers = [
             loop.create_task(self._keep(number), name=f"worker {number}") for number in range(self._settings.workers)
         ]
@@ -108,11 +126,18 @@ class Supervisor:
         finally:
             for process in self._processes.values():
                 process.kill()
+            if spill is not None and spilling is not None:
+                await spill.stop()
+                await spilling
             server.should_exit = True
             with suppress(asyncio.CancelledError):
                 await serving
             await backlog.close()
         return 1 if killed else 0
+
+    def _spill_process(self) -> SpillProcess | None:
+        socket = self._settings.spill_socket
+        return None if socket is None else SpillProcess(self._spill_command, socket, clock=time.monotonic)  # noqa: TID251
 
     async def snapshots(self) -> list[WorkerState]:
         """What the workers that answer say of themselves."""

@@ -139,6 +139,7 @@ def gateway(
     scaled = needs_autoscaler(resolved)
     if resolved.redis is None and scaled:
         _fail(f"{config}: redis.url is required: an autoscaler in another process starts pool {scaled[0]}; or use up")
+    spill_command = _spill_command(config, resolved, log_level)
     _start_logging("gateway", log_level, loaded)
     with ExitStack() as stack:
         try:
@@ -155,6 +156,7 @@ def gateway(
         status = run(
             gateway_settings(resolved, redis_url=url),
             prepare_worker=partial(configure, "gateway-worker", level=log_level),
+            spill_command=spill_command,
         )
     raise typer.Exit(status)
 
@@ -297,6 +299,20 @@ def _with_ports(config: "Config", *, port: int | None, admin_port: int | None, w
     if changed.port == changed.admin_port:
         _fail(f"--port and --admin-port must differ, both are {changed.port}")
     return config.model_copy(update={"gateway": changed})
+
+
+def _spill_command(file: Path, config: "Config", log_level: str) -> tuple[str, ...]:
+    """What starts the spill process; nothing where no pool spills. Ends the program where the SDK is missing."""
+    from importlib.util import find_spec
+
+    from weighbridge.wiring import command_line
+
+    pool = next((name for name, pool in config.pools.items() if pool.spill is not None), None)
+    if pool is None:
+        return ()
+    if find_spec("litellm") is None:
+        _fail(f"pools.{pool}.spill needs LiteLLM's SDK: pip install 'weighbridge[litellm]'")
+    return command_line("spill", "--config", str(file), "--log-level", log_level)
 
 
 def _architecture(text: str) -> "str | Architecture":

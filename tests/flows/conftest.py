@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -160,6 +161,7 @@ def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
         redis: str | None = None,
         skew_s: float = 0.0,
         tenants: Sequence[TenantSettings] = (TenantSettings(name="t", key_sha256=(KEY_SHA256,)),),
+        spill_socket: Path | None = None,
         **changes: Any,
     ) -> AsyncIterator[Gateway]:
         settings = GatewaySettings(
@@ -168,6 +170,7 @@ def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
             redis_prefix=redis_prefix,
             pools=(pool_settings(urls, **changes),),
             tenants=tuple(tenants),
+            spill_socket=spill_socket,
             limits=limits or Limits(drain_s=0.2),
         )
         started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -45,8 +46,8 @@ class ScriptedReplica:
 
 
 @asynccontextmanager
-async def replica(script: Script, *, port: int = 0) -> AsyncIterator[ScriptedReplica]:
-    """Serve `script` for each request on keep-alive connections while the context is open."""
+async def replica(script: Script, *, port: int = 0, path: Path | None = None) -> AsyncIterator[ScriptedReplica]:
+    """Serve `script` for each request on keep-alive connections while the context is open, or at a unix socket."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,11 +57,8 @@ async def replica(script: Script, *, port: int = 0) -> AsyncIterator[ScriptedRep
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    int(line.split(b":")[1])
-                    for line in head.split(b"\r\n")
-                    if line.lower().startswith(b"content-length")
-                )
+                lengths = (line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+                length = next((int(line.split(b":")[1]) for line in lengths), 0)
                 call = Call(head, await reader.readexactly(length), writer, reader)
                 scripted.calls.append(call)
                 await script(call)
@@ -71,8 +69,12 @@ async def replica(script: Script, *, port: int = 0) -> AsyncIterator[ScriptedRep
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
-    scripted = ScriptedReplica(server.sockets[0].getsockname()[1])
+    if path is not None:
+        server: asyncio.Server = await asyncio.start_unix_server(serve, path)
+        scripted = ScriptedReplica(0)
+    else:
+        server = await asyncio.start_server(serve, "127.0.0.1", port)
+        scripted = ScriptedReplica(server.sockets[0].getsockname()[1])
     try:
         yield scripted
     finally:
