@@ -31,8 +31,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "tenantLimitsSection": TenantLimitsSection,
 }
 POOL_SECTIONS = {"limits": "poolLimitsSection", "slo": "sloSection", "autoscaler": "autoscalerSection"}
-OF_THE_CHART = frozenset({"api_key", "calibration", "replicas", "tokenizer"})
-"""Keys of a pool that the chart has in a form of its own, or not: the last two of the configuration are files."""
+OF_THE_CHART = frozenset({"api_key", "calibration", "replicas", "spill", "tokenizer"})
+"""Keys of a pool that the chart has in a form of its own, or not: two are files, and its image has no LiteLLM."""
 CONFIGURATION = "[As in the configuration](../../docs/configuration.md#pools)"
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """Pydantic writes the short names where a validator of its own stands before the bound."""

@@ -1,6 +1,7 @@
 """The metric families of both ports, from one worker and one pool's loop that have seen one of everything."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client.registry import Collector
 
@@ -13,11 +14,14 @@ from estimator.accelerator import ACCELERATORS
 from estimator.models import MODELS
 from gateway.auth import Keys
 from gateway.context import Context
+from gateway.limits import Limiter
 from gateway.metrics import Snapshots
 from gateway.outcome import Outcome
+from gateway.overflow import Overflow
 from gateway.pool import Pool
 from gateway.settings import Limits, PoolSettings, StaticReplica
 from gateway.snapshot import WorkerState, worker_state
+from gateway.spill import SpillSettings, Why, WhyNot
 
 POOL = PoolName("pool")
 
@@ -73,12 +77,16 @@ def _worker() -> WorkerState:
         accelerator=next(iter(ACCELERATORS.values())), kv_capacity_tokens=1,
         static_replicas=(StaticReplica(name="replica", url="http://replica"),),
     )  # fmt: skip
+    spill = SpillSettings(model="hosted", money_per_day=1.0)
     pool = Pool(settings, worker=WorkerId("worker"), urgent=lambda: None)
     pool.stats.count("model", Outcome.SERVED.value)
     pool.stats.dispatches["idle"] = 1
     pool.stats.bill("tenant", "prefill", 1.0)
     context = Context(pools=[pool], keys=Keys([]), limits=Limits(), clock=lambda: 0.0, started_at_s=0.0)
     context.refused(Outcome.UNAUTHORIZED)
+    overflow = Overflow(spill, pool, socket=Path("socket"), limiter=Limiter([]), workers=1, connect_s=1.0)
+    overflow.spilled, overflow.stayed = {Why.STARTING: 1}, {WhyNot.CAP: 1}
+    context.overflows = {POOL: overflow}
     return worker_state(context, worker="worker", number=0, backlog_age_s=0.0, backlog_error=None)
 
 

@@ -41,6 +41,7 @@ HEADER = "<!-- Written by `python -m docs.generate`. Edit the code that it reads
 
 MEANINGS: Mapping[Outcome, str] = {
     Outcome.SERVED: "A replica answered with a status below 400, to the end.",
+    Outcome.SPILLED: "The pool's [hosted model](../litellm/overflow.md) answered, to the end.",
     Outcome.REPLICA_REFUSED: "A replica answered 400 or above, other than 429, 500, 502, 503, 504; passed on as it is, "
     "or as an error event in a stream that was opened while it waited.",
     Outcome.BAD_REQUEST: "The body is not JSON or breaks a rule (`param` names it); too many pipelined requests.",

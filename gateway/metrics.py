@@ -43,6 +43,7 @@ class Snapshots:
         yield from self._distributions()
         yield self._prices()
         yield from self._calibration()
+        yield from self._spilled()
         yield from self._scaling()
 
     def _requests(self) -> Iterator[Metric]:
@@ -174,6 +175,38 @@ class Snapshots:
             for kind in Drift:
                 drift.add_metric((*at, kind.value), float(replica.calibration_drift == kind))
         yield from (scalar, periods, drift)
+
+    def _spilled(self) -> Iterator[Metric]:
+        labels = ("worker", "pool")
+        spilled = CounterMetricFamily(
+            "weighbridge_spilled",
+            "Requests sent to a hosted model, by what made them spill",
+            labels=(*labels, "reason"),
+        )
+        stayed = CounterMetricFamily(
+            "weighbridge_spill_stayed",
+            "Decisions that a request which should spill stays, by what kept it; a waiting one is decided again",
+            labels=(*labels, "reason"),
+        )
+        failures = CounterMetricFamily(
+            "weighbridge_spill_failures", "Spilled requests that came back before the first byte", labels=labels
+        )
+        money = CounterMetricFamily("weighbridge_spill_money", "Money spent on hosted models", labels=labels)
+        in_flight = GaugeMetricFamily("weighbridge_spill_in_flight", "Requests at a hosted model", labels=labels)
+        for state in self._workers:
+            for name, pool in state.pools.items():
+                spill = pool.spill
+                if spill is None:
+                    continue
+                at = (str(state.number), name)
+                failures.add_metric(at, spill.failures)
+                money.add_metric(at, spill.money)
+                in_flight.add_metric(at, spill.in_flight)
+                for reason, requests in spill.spilled.items():
+                    spilled.add_metric((*at, reason), requests)
+                for reason, decisions in spill.stayed.items():
+                    stayed.add_metric((*at, reason), decisions)
+        yield from (spilled, stayed, failures, money, in_flight)
 
     def _scaling(self) -> Iterator[Metric]:
         replicas = GaugeMetricFamily(

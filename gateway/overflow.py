@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 RECONSIDER_S = 0.5
 """A request that should have left the queue and could not is looked at again after this."""
+LEASE_S = 0.1
+"""What waits for a lease only, as some requests do that a replica has room for, is not looked at sooner."""
 ASK_S, ASK_AGAIN_S = 1.0, 60.0
 """How often the spill process is asked for a price: until it answers, and when it knows none."""
 SPILLABLE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
@@ -169,10 +171,9 @@ class Overflow:
 
     def watch(self, seat: "Seat[Scheduled]", now_s: float) -> None:
         """A request waits that may spill: look at it once it has waited as long as is allowed."""
+        least_s = RECONSIDER_S if seat.guest.spill_tries else LEASE_S
         waited_s = now_s - seat.arrived_at_s
-        self._watch(
-            seat, now_s + max(self.settings.after_wait_s - waited_s, RECONSIDER_S if seat.guest.spill_tries else 0.0)
-        )
+        self._watch(seat, now_s + max(self.settings.after_wait_s - waited_s, least_s))
 
     def tick(self, now_s: float) -> None:
         """Spill what has waited long enough; ask for the price while it is not known."""

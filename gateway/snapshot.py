@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.context import Context
+from gateway.overflow import Overflow
 from gateway.pool import Pool
 from gateway.stats import Histogram
 
@@ -45,6 +46,22 @@ class PriceOrigin(msgspec.Struct, frozen=True):
     engine: str
 
 
+class SpillState(msgspec.Struct, frozen=True):
+    """What one worker has had a pool's hosted model answer. Counters only grow while the worker lives."""
+
+    model: str
+    in_flight: int
+    answering: bool
+    money: float
+    money_left: float | None
+    """Of the day's cap, as far as this worker may spend it before it hears again; `None`: unknown."""
+    input_per_mtok: float | None
+    output_per_mtok: float | None
+    failures: int
+    spilled: dict[str, int]
+    stayed: dict[str, int]
+
+
 class PoolState(msgspec.Struct, frozen=True):
     """One pool in one worker. Counters only grow while the worker lives."""
 
@@ -65,6 +82,7 @@ class PoolState(msgspec.Struct, frozen=True):
     oldest_waiting_age_s: float | None
     wait_estimate_s: float
     replicas: list[ReplicaState]
+    spill: SpillState | None = None
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -83,7 +101,7 @@ class WorkerState(msgspec.Struct, frozen=True):
 HISTOGRAMS = ("duration_s", "ttft_s", "tpot_s", "queue_wait_s", "estimate_ratio", "wait_error_ratio")
 
 
-def pool_state(pool: Pool, now_s: float) -> PoolState:
+def pool_state(pool: Pool, now_s: float, overflow: Overflow | None = None) -> PoolState:
     """A copy of everything that a pool counts."""
     stats = pool.stats
     oldest_at_s = pool.room.oldest_at_s()
@@ -123,6 +141,23 @@ def pool_state(pool: Pool, now_s: float) -> PoolState:
             for name, replica in pool.replicas.items()
             for scalar in (pool.fleet.calibration.scalar_of(name),)
         ],
+        spill=None if overflow is None else _spill_state(overflow, now_s),
+    )
+
+
+def _spill_state(overflow: Overflow, now_s: float) -> SpillState:
+    price = overflow.price
+    return SpillState(
+        model=overflow.settings.model,
+        in_flight=overflow.in_flight,
+        answering=overflow.provider.usable(now_s),
+        money=overflow.money,
+        money_left=overflow.money_left(now_s),
+        input_per_mtok=None if price is None else price.input_per_mtok,
+        output_per_mtok=None if price is None else price.output_per_mtok,
+        failures=overflow.failures,
+        spilled=dict(overflow.spilled),
+        stayed=dict(overflow.stayed),
     )
 
 
@@ -139,7 +174,10 @@ def worker_state(
         backlog_age_s=backlog_age_s,
         backlog_error=backlog_error,
         refusals=dict(context.refusals),
-        pools={pool.settings.name: pool_state(pool, now_s) for pool in context.pools},
+        pools={
+            pool.settings.name: pool_state(pool, now_s, context.overflows.get(pool.settings.name))
+            for pool in context.pools
+        },
     )
 
 

@@ -1,6 +1,6 @@
 """The `/status` page: what the pools hold, where their replicas are, what was decided and why. Unknown is null."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 from backlog.records import DecisionRecord, PoolView
 from estimator.price import Price
 from gateway.settings import PoolSettings
-from gateway.snapshot import PoolState, WorkerState
+from gateway.snapshot import PoolState, SpillState, WorkerState
 
 
 def status(
@@ -77,11 +77,40 @@ def _pool(
         "input_tokens": sum(state.input_tokens for state in states),
         "output_tokens": sum(state.output_tokens for state in states),
         "predicted_gpu_s": sum(state.predicted_gpu_s for state in states),
+        "spill": _spill([state.spill for state in states if state.spill is not None]),
         "used_gpu_s": sum(tenants.values()),
         "used_gpu_s_by_tenant": tenants,
         "decision": msgspec.to_builtins(decision) if decision is not None else None,
         "decisions": [msgspec.to_builtins(one) for one in decisions],
     }
+
+
+def _spill(states: Sequence[SpillState]) -> dict[str, Any] | None:
+    """What this gateway has had a hosted model answer; `None` where nothing spills."""
+    if not states:
+        return None
+    first = states[0]
+    lefts = [state.money_left for state in states if state.money_left is not None]
+    return {
+        "model": first.model,
+        "input_per_mtok": first.input_per_mtok,
+        "output_per_mtok": first.output_per_mtok,
+        "answering": any(state.answering for state in states),
+        "in_flight": sum(state.in_flight for state in states),
+        "money": sum(state.money for state in states),
+        "money_left": sum(lefts) if len(lefts) == len(states) else None,
+        "failures": sum(state.failures for state in states),
+        "spilled": _added(state.spilled for state in states),
+        "stayed": _added(state.stayed for state in states),
+    }
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for name, number in one.items():
+            total[name] = total.get(name, 0) + number
+    return total
 
 
 def _queue(view: PoolView | None) -> dict[str, Any] | None:

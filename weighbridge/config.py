@@ -30,6 +30,7 @@ from weighbridge.config_litellm_keys import SECTIONS
 from weighbridge.config_merge import alias, elsewhere_of, merge, models_of
 from weighbridge.config_models import Config, PoolSection
 from weighbridge.config_source import document, from_environment
+from weighbridge.config_spill import spill_without_a_tenant
 from weighbridge.config_wildcard import Ask, Wildcard, spread, told
 from weighbridge.model_file import is_path, read_model_file
 from weighbridge.wiring import autoscaler_settings
@@ -109,6 +110,7 @@ def parse(
         _add_admin(tenants, litellm.master_key_digest)
         problems.extend(_shared_keys(tenants))
         problems.extend(_money_without_a_price(tenants, pools))
+        problems.extend(spill_without_a_tenant(tenants, pools))
     config = _validated(sections, written, problems)
     if config is None:
         raise ConfigError(source, _first_per_path(problems))

@@ -1,10 +1,12 @@
 """The `spill` section of a pool: the hosted model that answers what would wait too long, and what it may cost."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, Secret, SerializationInfo, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from weighbridge.config_errors import Problem
 from weighbridge.config_fields import REVEAL, Count, ModelName, Number, Positive, SecondsOrZero, Section
 
 OF_THE_REQUEST = frozenset({"messages", "model", "prompt", "stream", "stream_options"})
@@ -56,3 +58,14 @@ class SpillSection(Section):
         if "input_price_per_mtok" in info.data and (value is None) != (info.data["input_price_per_mtok"] is None):
             raise ValueError("input_price_per_mtok and output_price_per_mtok must be given together")
         return value
+
+
+def spill_without_a_tenant(tenants: Mapping[str, Any], pools: Any) -> list[Problem]:
+    """A hosted model that nobody may use."""
+    if any(isinstance(tenant, dict) and tenant.get("spill") not in (None, False) for tenant in tenants.values()):
+        return []
+    return [
+        Problem(path=f"pools.{name}.spill", value=None, rule="spills nothing until a tenant has spill: true")
+        for name, pool in (pools.items() if isinstance(pools, dict) else ())
+        if isinstance(pool, dict) and pool.get("spill") is not None
+    ]

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backlog.records import PoolView
 from gateway.metrics import Live, Snapshots
-from gateway.snapshot import PriceOrigin, WorkerState, pool_state
+from gateway.snapshot import PriceOrigin, SpillState, WorkerState, pool_state
 from gateway.stats import LATENCY_EDGES_S
 from tests.gateway.builders import POOL, decision, pool, view, weight
 from tests.gateway.guests import Guest
@@ -47,7 +47,24 @@ CATALOGUE = {
     ("weighbridge_calibration_scalar", "gauge"): {"pool", "replica"},
     ("weighbridge_calibration_periods", "gauge"): {"pool", "replica"},
     ("weighbridge_calibration_drift", "gauge"): {"pool", "replica", "kind"},
+    ("weighbridge_spilled", "counter"): {"worker", "pool", "reason"},
+    ("weighbridge_spill_stayed", "counter"): {"worker", "pool", "reason"},
+    ("weighbridge_spill_failures", "counter"): {"worker", "pool"},
+    ("weighbridge_spill_money", "counter"): {"worker", "pool"},
+    ("weighbridge_spill_in_flight", "gauge"): {"worker", "pool"},
 }
+SPILL = SpillState(
+    model="azure/small",
+    in_flight=2,
+    answering=True,
+    money=1.5,
+    money_left=None,
+    input_per_mtok=None,
+    output_per_mtok=None,
+    failures=3,
+    spilled={"starting": 4},
+    stayed={"cap": 5},
+)
 
 
 def worker(
@@ -73,7 +90,7 @@ def worker(
         backlog_age_s=0.05,
         backlog_error=None,
         refusals={"unauthorized": 4},
-        pools={POOL: pool_state(one, 7.5)},
+        pools={POOL: msgspec.structs.replace(pool_state(one, 7.5), spill=SPILL)},
     )
 
 
@@ -93,6 +110,16 @@ def value(families: dict[str, Metric], name: str, **labels: str) -> float:
     ]
     assert len(found) == 1, (name, labels, found)
     return found[0]
+
+
+def test_what_spills_is_counted_by_reason() -> None:
+    families = scrape([worker(), worker(1)])
+    at = {"worker": "1", "pool": POOL}
+    assert value(families, "weighbridge_spilled_total", **at, reason="starting") == 4
+    assert value(families, "weighbridge_spill_stayed_total", **at, reason="cap") == 5
+    assert value(families, "weighbridge_spill_failures_total", **at) == 3
+    assert value(families, "weighbridge_spill_money_total", **at) == 1.5
+    assert value(families, "weighbridge_spill_in_flight", **at) == 2
 
 
 def test_a_calibration_is_shown_once_by_the_worker_that_has_seen_most() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from backlog.records import PoolView, ReplicaState
-from gateway.snapshot import WorkerState, pool_state
+from gateway.snapshot import SpillState, WorkerState, pool_state
 from gateway.status import status
 from tests.gateway.builders import POOL, decision, pool, pool_settings, record, view, weight
 from tests.gateway.guests import Guest
@@ -63,6 +63,45 @@ def test_workers_add_up() -> None:
     assert [replica["name"] for replica in shown["replicas"]] == ["r0", "r1"]
     assert shown["ready"] == 2
     assert shown["gpus_per_replica"] == 1
+
+
+def spilling(number: int, money_left: float | None) -> WorkerState:
+    """A worker that has spilled `number` requests."""
+    state = worker(number)
+    spill = SpillState(
+        model="azure/small",
+        in_flight=1,
+        answering=number > 1,
+        money=0.5,
+        money_left=money_left,
+        input_per_mtok=0.25,
+        output_per_mtok=None,
+        failures=2,
+        spilled={"starting": number, f"of {number}": 1},
+        stayed={},
+    )
+    pools = {POOL: msgspec.structs.replace(state.pools[POOL], spill=spill)}
+    return msgspec.structs.replace(state, pools=pools)
+
+
+def test_what_workers_spill_adds_up_and_a_pool_without_says_null() -> None:
+    assert page(worker(0))["pools"][POOL]["spill"] is None
+    assert page(spilling(1, 3.0), spilling(2, 4.0))["pools"][POOL]["spill"] == {
+        "model": "azure/small",
+        "input_per_mtok": 0.25,
+        "output_per_mtok": None,
+        "answering": True,
+        "in_flight": 2,
+        "money": 1.0,
+        "money_left": 7.0,
+        "failures": 4,
+        "spilled": {"starting": 3, "of 1": 1, "of 2": 1},
+        "stayed": {},
+    }
+
+
+def test_what_one_worker_does_not_know_of_the_cap_is_known_by_nobody() -> None:
+    assert page(spilling(1, 3.0), spilling(2, None))["pools"][POOL]["spill"]["money_left"] is None
 
 
 def test_one_draining_worker_makes_the_gateway_drain() -> None:

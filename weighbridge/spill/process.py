@@ -32,7 +32,7 @@ def run(hosted: Mapping[str, Hosted], path: Path) -> int:
             return BAD_INPUT
         price = sdk.price(model)
         if price is None:
-            _log.warning("hosted model has no known price, nothing spills to it", pool=pool, model=model.model)
+            _log.warning("hosted model has no known price", pool=pool, model=model.model)
         else:
             _log.info(
                 "hosted model priced", pool=pool, model=model.model, input_per_mtok=price[0], output_per_mtok=price[1]

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ class Sdk:
         answer = await self._call(hosted, call, arguments)
         return plain(answer.model_dump(exclude_none=True))
 
-    async def stream(self, hosted: Hosted, call: Call, arguments: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, hosted: Hosted, call: Call, arguments: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """The answer event by event. Raises `ProviderFailed`, also in the middle."""
         chunks = await self._call(hosted, call, arguments)
         try:

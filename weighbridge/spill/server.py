@@ -5,8 +5,8 @@ A status of 400 and above says that nothing of the answer has been sent: 422 tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import msgspec
@@ -29,10 +29,10 @@ class Models(Protocol):
 
     def price(self, hosted: Hosted) -> tuple[float, float] | None: ...
     async def complete(self, hosted: Hosted, call: Call, arguments: Mapping[str, Any]) -> dict[str, Any]: ...
-    def stream(self, hosted: Hosted, call: Call, arguments: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]: ...
+    def stream(self, hosted: Hosted, call: Call, arguments: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]: ...
 
 
-class _BrokeOff(Exception):
+class BrokeOff(Exception):
     """The provider failed after the first event: the connection is closed without the end of the body."""
 
 
@@ -89,18 +89,18 @@ class SpillApp:
 
     async def _stream(self, pool: str, hosted: Hosted, call: Call, given: Mapping[str, Any], send: Send) -> None:
         """Nothing is sent before the first event is there: until then the request may go elsewhere."""
-        events = self._models.stream(hosted, call, given)
-        first = await anext(events, None)
-        if first is None:
-            raise ProviderFailed("no event", of_the_request=False)
-        await send({"type": "http.response.start", "status": 200, "headers": [EVENTS]})
-        await _send_event(send, first)
-        try:
-            async for event in events:
-                await _send_event(send, event)
-        except ProviderFailed as error:
-            _log.warning("hosted model broke off", pool=pool, model=hosted.model, cause=error.cause)
-            raise _BrokeOff from error
+        async with aclosing(self._models.stream(hosted, call, given)) as events:
+            first = await anext(events, None)
+            if first is None:
+                raise ProviderFailed("no event", of_the_request=False)
+            await send({"type": "http.response.start", "status": 200, "headers": [EVENTS]})
+            await _send_event(send, first)
+            try:
+                async for event in events:
+                    await _send_event(send, event)
+            except ProviderFailed as error:
+                _log.warning("hosted model broke off", pool=pool, model=hosted.model, cause=error.cause)
+                raise BrokeOff from error
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
 
 
