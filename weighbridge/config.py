@@ -22,7 +22,7 @@ from gateway.names import is_pattern
 from weighbridge.calibrate.file import read_calibration
 from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
-from weighbridge.config_fields import REVEAL, digest
+from weighbridge.config_fields import REVEAL, digest, is_model_pattern
 from weighbridge.config_include import INCLUDE, merged, read_text
 from weighbridge.config_litellm import ADMIN_TENANT, LiteLLM, environment, read
 from weighbridge.config_litellm_entry import PROVIDERS, Elsewhere
@@ -146,7 +146,7 @@ def _not_served(
     found = {**told(wildcards), **found}
     written = sections.get("elsewhere", {})
     if found and isinstance(written, dict):
-        sections["elsewhere"] = {**found, **written}
+        sections["elsewhere"] = {**{name: why for name, why in found.items() if is_model_pattern(name)}, **written}
 
 
 def _nothing(litellm: LiteLLM, wildcards: tuple[Wildcard, ...]) -> list[Problem]:

@@ -56,9 +56,14 @@ def _model_name(value: str) -> str:
 
 
 def _model_pattern(value: str) -> str:
-    if not _is_model_name(value) or value.count("*") > MOST_WILDCARDS:
+    if not is_model_pattern(value):
         raise ValueError(f"must be a model name without spaces, with at most {MOST_WILDCARDS} wildcards (*)")
     return value
+
+
+def is_model_pattern(value: str) -> bool:
+    """Whether a text can be a name that clients ask for, or stand for many."""
+    return _is_model_name(value) and value.count("*") <= MOST_WILDCARDS
 
 
 def _is_model_name(value: str) -> bool:

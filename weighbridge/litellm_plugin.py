@@ -12,6 +12,7 @@ import structlog
 from backlog.embedded import EmbeddedRedis
 from gateway.plugin.front import Front
 from weighbridge.config import Loaded, load
+from weighbridge.config_ask import ask_server
 from weighbridge.logging import configure
 from weighbridge.wiring import gateway_settings
 
@@ -48,7 +49,7 @@ def front_of_process() -> Front:
     if not structlog.is_configured():
         configure("litellm-plugin", level=env.get("WEIGHBRIDGE_LOG_LEVEL", "info"))
     path = config_path(env)
-    loaded = load(path, env)
+    loaded = load(path, env, ask=ask_server)
     return Front(
         gateway_settings(loaded.config, redis_url=_redis_url(loaded, path)),
         clock=time.perf_counter,

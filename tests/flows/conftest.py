@@ -146,6 +146,34 @@ def pool_settings(urls: Sequence[str], **changes: Any) -> PoolSettings:
     return PoolSettings(**{**given, **changes})
 
 
+@asynccontextmanager
+async def running_gateway(settings: GatewaySettings, *, skew_s: float = 0.0) -> AsyncIterator[Gateway]:
+    """One worker with these settings, `skew_s` ahead of the true time."""
+    started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(
+        serve(
+            settings,
+            number=next(_numbers),
+            control_path=None,
+            clock=lambda: time.perf_counter() + skew_s,
+            wall_clock=lambda: time.time() + skew_s,
+            started=started,
+        ),
+        name="gateway",
+    )
+    await asyncio.wait((started, task), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
+    gateway = Gateway(started.result(), [])
+    try:
+        yield gateway
+    finally:
+        for wire in gateway.wires:
+            wire.close()
+        gateway.running.drain()
+        await task
+
+
 StartGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
@@ -173,28 +201,7 @@ def start_gateway(redis_url: str, redis_prefix: str) -> StartGateway:
             spill_socket=spill_socket,
             limits=limits or Limits(drain_s=0.2),
         )
-        started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(
-            serve(
-                settings,
-                number=next(_numbers),
-                control_path=None,
-                clock=lambda: time.perf_counter() + skew_s,
-                wall_clock=lambda: time.time() + skew_s,
-                started=started,
-            ),
-            name="gateway",
-        )
-        await asyncio.wait((started, task), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-        gateway = Gateway(started.result(), [])
-        try:
+        async with running_gateway(settings, skew_s=skew_s) as gateway:
             yield gateway
-        finally:
-            for wire in gateway.wires:
-                wire.close()
-            gateway.running.drain()
-            await task
 
     return start
