@@ -30,7 +30,7 @@ from weighbridge.config_litellm_keys import SECTIONS
 from weighbridge.config_merge import alias, elsewhere_of, merge, models_of
 from weighbridge.config_models import Config, PoolSection
 from weighbridge.config_source import document, from_environment
-from weighbridge.config_spill import spill_without_a_tenant
+from weighbridge.config_spill import put_entries, spill_without_a_tenant
 from weighbridge.config_wildcard import Ask, Wildcard, spread, told
 from weighbridge.model_file import is_path, read_model_file
 from weighbridge.wiring import autoscaler_settings
@@ -98,6 +98,7 @@ def parse(
         _check_tokenizers(pools, place, problems)
         wildcards = spread(litellm, pools, ask)
         assumed = merge(pools, litellm, problems)
+        problems.extend(put_entries(pools, litellm.elsewhere))
         _complete(pools, problems)
         _not_served(sections, pools, litellm, wildcards)
         problems.extend(_shared_models(pools))

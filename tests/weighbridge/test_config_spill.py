@@ -61,6 +61,46 @@ def test_parameters_are_secrets_but_for_the_process_that_needs_them() -> None:
     assert parse(dump(config), {}).config == config
 
 
+LITELLM = """
+model_list:
+  - model_name: small
+    litellm_params:
+      model: azure/gpt-small
+      api_key: os.environ/AZURE
+      api_base: https://a.example
+      rpm: 10
+      input_cost_per_token: 0.000002
+      output_cost_per_token: 0.000004
+  - model_name: small
+    litellm_params: {model: openai/other, api_key: k}
+"""
+
+
+def test_a_model_name_of_the_model_list_stands_for_its_entry() -> None:
+    spill = "model: small, money_per_day: 20, params: {timeout: 9}"
+    config = parse(text(spill) + LITELLM, ENV).config
+    assert hosted_models(config)["llama-3.1-8b"] == Hosted(
+        model="azure/gpt-small",
+        params={"api_key": "secret-of-azure", "api_base": "https://a.example", "timeout": 9},
+        input_per_mtok=2.0,
+        output_per_mtok=4.0,
+    )
+    assert parse(dump(config), {}).config == config
+
+
+def test_what_the_pool_says_of_prices_and_parameters_wins_over_the_entry() -> None:
+    prices = "input_price_per_mtok: 7, output_price_per_mtok: 8"
+    spill = f"model: small, money_per_day: 20, {prices}, params: {{api_key: mine}}"
+    hosted = hosted_models(parse(text(spill) + LITELLM, ENV).config)["llama-3.1-8b"]
+    assert (hosted.input_per_mtok, hosted.output_per_mtok) == (7.0, 8.0)
+    assert hosted.params["api_key"] == "mine"
+
+
+def test_an_entry_whose_variables_are_not_set_cannot_be_called() -> None:
+    with pytest.raises(ConfigError, match=r"model_list\[0\], which needs variables that are not set: AZURE"):
+        parse(text("model: small, money_per_day: 20") + LITELLM, {})
+
+
 SPILL = "model: azure/small, money_per_day: 20"
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no cap": ({"spill": "model: azure/small"}, "spill.money_per_day: is required"),
