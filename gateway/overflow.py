@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 RECONSIDER_S = 0.5
-"""A request that should have left the queue and could not is looked at again after this."""
+"""What waits is looked at this often: a replica may be lost, the provider come back, the cap be raised by news."""
 LEASE_S = 0.1
 """What waits for a lease only, as some requests do that a replica has room for, is not looked at sooner."""
 ASK_S, ASK_AGAIN_S = 1.0, 60.0
@@ -170,23 +170,23 @@ class Overflow:
     # What waits
 
     def watch(self, seat: "Seat[Scheduled]", now_s: float) -> None:
-        """A request waits that may spill: look at it once it has waited as long as is allowed."""
-        least_s = RECONSIDER_S if seat.guest.spill_tries else LEASE_S
-        waited_s = now_s - seat.arrived_at_s
-        self._watch(seat, now_s + max(self.settings.after_wait_s - waited_s, least_s))
+        """A request waits that may spill: look at it again, at the latest when it has waited as long as is allowed."""
+        self._watch(seat, now_s, soonest_s=LEASE_S)
 
     def tick(self, now_s: float) -> None:
         """Spill what has waited long enough; ask for the price while it is not known."""
         while self._watched and (self._watched[0][0] <= now_s or not self._watched[0][2].taken):
             _, _, seat = heappop(self._watched)
             if seat.taken and not seat.guest.spill_over(now_s):
-                self._watch(seat, now_s + RECONSIDER_S)
+                self._watch(seat, now_s, soonest_s=RECONSIDER_S)
         if self.price is None and now_s >= self._ask_at_s:
             self._ask_at_s = now_s + ASK_S + self._connect_s
             self.provider.dial(connect_s=self._connect_s, connected=self._ask, failed=lambda _cause: None)
 
-    def _watch(self, seat: "Seat[Scheduled]", due_at_s: float) -> None:
-        heappush(self._watched, (due_at_s, next(self._numbers), seat))
+    def _watch(self, seat: "Seat[Scheduled]", now_s: float, *, soonest_s: float) -> None:
+        left_s = self.settings.after_wait_s - (now_s - seat.arrived_at_s)
+        due_at_s = now_s + (min(left_s, RECONSIDER_S) if left_s > 0.0 else soonest_s)
+        heappush(self._watched, (max(due_at_s, now_s + LEASE_S), next(self._numbers), seat))
 
     # The price
 
