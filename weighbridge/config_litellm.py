@@ -50,17 +50,18 @@ class LiteLLM:
 
 
 def read(document: Mapping[str, Any], env: Mapping[str, str]) -> LiteLLM:
-    """Read every LiteLLM section. `environment_variables` wins over `env`, as in LiteLLM."""
+    """Read every LiteLLM section."""
     result = LiteLLM()
+    own = laid_over(document, env)
     env = environment(document, env)
-    _master_key(document, env, result)
+    _master_key(document, env, own, result)
     if document.get("redis") is None:
         result.redis = find_redis(document, env, result.problems)
     model_list = document.get("model_list")
     if model_list is not None and not isinstance(model_list, list):
         result.problem(("model_list",), model_list, "must be a list")
     else:
-        _entries(model_list or [], document, env, result)
+        _entries(model_list or [], document, env, own, result)
     _aliases(document.get("router_settings"), result)
     for section in document:
         if section in SECTIONS and section not in READ:
@@ -69,7 +70,18 @@ def read(document: Mapping[str, Any], env: Mapping[str, str]) -> LiteLLM:
 
 
 def environment(document: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
-    """The environment with LiteLLM's `environment_variables` laid over it, which may name variables themselves."""
+    """What `os.environ/NAME` is read from: the environment, and `environment_variables` for what is not in it.
+
+    LiteLLM reads these values before it sets `environment_variables`, so the environment wins.
+    """
+    return {**laid_over(document, env), **env}
+
+
+def laid_over(document: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
+    """What LiteLLM's own variables are read from: the environment with `environment_variables` over it.
+
+    Their values may be `os.environ/NAME` themselves; one that is not set leaves the variable as it is.
+    """
     extra = document.get("environment_variables")
     laid: dict[str, str] = {}
     for name, value in extra.items() if isinstance(extra, dict) else ():
@@ -80,9 +92,12 @@ def environment(document: Mapping[str, Any], env: Mapping[str, str]) -> dict[str
     return {**env, **laid}
 
 
-def _entries(items: list[Any], document: Mapping[str, Any], env: Mapping[str, str], result: LiteLLM) -> None:
+def _entries(
+    items: list[Any], document: Mapping[str, Any], env: Mapping[str, str], own: Mapping[str, str], result: LiteLLM
+) -> None:
     reader = Reader(
         env=env,
+        defaults=own,
         credentials=_credentials(document.get("credential_list"), result),
         unused=result.unused,
         problems=result.problems,
@@ -113,7 +128,7 @@ def _credentials(value: Any, result: LiteLLM) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _master_key(document: Mapping[str, Any], env: Mapping[str, str], result: LiteLLM) -> None:
+def _master_key(document: Mapping[str, Any], env: Mapping[str, str], own: Mapping[str, str], result: LiteLLM) -> None:
     """LiteLLM takes the key from its own variable where the file has none, so an unchanged file stays closed."""
     settings = document.get("general_settings")
     if settings is not None and not isinstance(settings, dict):
@@ -122,9 +137,9 @@ def _master_key(document: Mapping[str, Any], env: Mapping[str, str], result: Lit
     path: Path = ("general_settings", "master_key")
     written = (settings or {}).get("master_key")
     if written is None:
-        if "model_list" not in document or not env.get(MASTER_KEY):
+        if "model_list" not in document or not own.get(MASTER_KEY):
             return
-        written = f"os.environ/{MASTER_KEY}"
+        written, env = f"os.environ/{MASTER_KEY}", own
     before = len(result.problems)
     key = from_environment(written, path, env, result.problems)
     if len(result.problems) > before:

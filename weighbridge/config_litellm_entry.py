@@ -85,6 +85,9 @@ class Reader:
     """What entries are read with, and what is noted on the way."""
 
     env: Mapping[str, str]
+    """Where `os.environ/NAME` is read from."""
+    defaults: Mapping[str, str]
+    """Where LiteLLM's own variables are read from."""
     credentials: Mapping[str, Mapping[str, Any]]
     unused: Unused
     problems: list[Problem]
@@ -130,7 +133,7 @@ def read_entry(item: Any, path: Path, reader: Reader) -> Entry | Elsewhere | Non
     info = item.get("model_info")
     info = info if isinstance(info, dict) else {}
     provider, served = _provider(params, model, where, reader)
-    base = _base(params, provider, reader.env)
+    base = _base(params, provider, reader.defaults)
     hosted = base in params and is_hosted(str(from_environment(params[base], (), reader.env, [])))
     why = _why_elsewhere(provider, None if hosted else base, info) or _why_no_pattern(name, served)
     if why is not None:
@@ -146,7 +149,9 @@ def read_entry(item: Any, path: Path, reader: Reader) -> Entry | Elsewhere | Non
     reader.unused.keys("litellm_params", params, used=_USED, prefix="model_list[].litellm_params")
     reader.unused.keys("model_info", info, used=_USED_INFO, prefix="model_list[].model_info")
     url = _url(params, base, where, reader)
-    api_key = reader.text(params, "api_key", where) or reader.env.get(_KEY_FROM_ENVIRONMENT.get(provider or "", ""))
+    api_key = reader.text(params, "api_key", where) or reader.defaults.get(
+        _KEY_FROM_ENVIRONMENT.get(provider or "", "")
+    )
     engine = _engine(info, (*path, "model_info"), reader)
     max_in_flight = _max_in_flight(params, where, reader)
     if len(reader.problems) > before or url is None:
@@ -219,7 +224,7 @@ def _url(params: Mapping[str, Any], base: str | None, path: Path, reader: Reader
     if base is None:
         return None
     in_file = base in params
-    url = reader.text(params, base, path) if in_file else reader.env[base]
+    url = reader.text(params, base, path) if in_file else reader.defaults[base]
     if url is None:
         return None
     try:

@@ -138,11 +138,12 @@ def test_engines_that_contradict_are_errors(text: str, fault: str) -> None:
     assert faults(text) == [fault]
 
 
-def test_environment_variables_of_litellm_win_over_the_environment() -> None:
+def test_environment_variables_of_litellm_fill_in_for_the_environment() -> None:
     text = (
         f"environment_variables: {{PORT: 5000}}\ngateway: {{port: os.environ/PORT}}\npools: {{a: {{{POOL}, {STATIC}}}}}"
     )
-    assert read(text, {"PORT": "6000"}).config.gateway.port == 5000
+    assert read(text).config.gateway.port == 5000
+    assert read(text, {"PORT": "6000"}).config.gateway.port == 6000
 
 
 @pytest.mark.parametrize("name", ["config.json", "."])

@@ -296,6 +296,14 @@ def test_environment_variables_may_name_variables() -> None:
     assert urls(loaded, "llama") == ["http://o"]
 
 
+def test_litellms_own_variables_are_those_of_the_file_before_the_environments() -> None:
+    text = listed(entry("llama", "{model: hosted_vllm/llama-3.1-8b}"))
+    text += "environment_variables: {HOSTED_VLLM_API_BASE: 'http://file', LITELLM_MASTER_KEY: sk-file}"
+    loaded = read(text, {"HOSTED_VLLM_API_BASE": "http://env", "LITELLM_MASTER_KEY": "sk-env"})
+    assert urls(loaded, "llama") == ["http://file"]
+    assert loaded.config.tenants["admin"].keys == (digest("sk-file"),)
+
+
 def write(folder: Path, **files: str) -> Path:
     for name, text in files.items():
         path = folder / f"{name.replace('__', '/')}.yaml"
