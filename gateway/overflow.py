@@ -132,6 +132,7 @@ class Overflow:
         self.spilled[spill.why.value] = self.spilled.get(spill.why.value, 0) + 1
         self.provider.breaker = breaker.sent(self.provider.breaker)
         self._charge(spill.reserved, now_s)
+        self._charge_payer(guest, Charge(0.0, spill.reserved), now_s)
         _log.info(
             "request spilled",
             request_id=guest.request_id.decode("latin-1"),
@@ -141,11 +142,15 @@ class Overflow:
             reason=spill.reason,
         )
 
-    def failed(self, spill: Spill, cause: str, now_s: float, *, unreachable: bool, of_the_request: bool) -> None:
+    def failed(
+        self, guest: "Scheduled", spill: Spill, cause: str, now_s: float, *, unreachable: bool, of_the_request: bool
+    ) -> None:
         """It was given back before the first byte: nothing is known to have cost anything."""
         self.failures += 1
         self.in_flight -= 1
         self._charge(-spill.reserved, now_s)
+        gpu_s = guest.weight.gpu_s
+        self._charge_payer(guest, Charge(gpu_s, self._pool.settings.money(gpu_s)), now_s)
         provider = self.provider
         if of_the_request:
             provider.breaker = breaker.withdrawn(provider.breaker)
@@ -166,6 +171,11 @@ class Overflow:
 
     def _charge(self, money: float, now_s: float) -> None:
         self._limiter.correct(self._account, Charge(0.0, money), now_s)
+
+    def _charge_payer(self, guest: "Scheduled", charge: Charge, now_s: float) -> None:
+        """Its tenant's limits are charged what it is about to use, in place of what they were charged before."""
+        if self._limiter.correct(guest.payer.name, charge - guest.charge, now_s):
+            guest.charge = charge
 
     # What waits
 

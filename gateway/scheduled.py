@@ -211,7 +211,7 @@ class Scheduled(ABC):
         now_s = self.context.clock()
         overflow = self.context.overflows[self.pool.settings.name]
         mild = of_the_request or stale
-        overflow.failed(self.spill, cause, now_s, unreachable=unreachable, of_the_request=mild)
+        overflow.failed(self, self.spill, cause, now_s, unreachable=unreachable, of_the_request=mild)
         self.last_failure = f"{overflow.provider.name}: {cause}"
         if of_the_request:
             self.spill_tries = MOST_TRIES

@@ -24,33 +24,36 @@ class SpillProcess:
         self._command = (*command, "--socket", str(socket))
         self._clock = clock
         self._stopping = asyncio.Event()
-        self._process: Process | None = None
 
     async def run(self) -> None:
-        """Start it, and start it again, until `stop`."""
+        """Start it, and start it again, until `stop`; then end it.
+
+        What is in flight there has had the time that the gateway had to drain.
+        """
         restart_s = FIRST_RESTART_S
+        process: Process | None = None
         while not self._stopping.is_set():
             started_at_s = self._clock()
             try:
-                self._process = await spawn(self._command)
+                process = await spawn(self._command)
             except OSError as error:
                 _log.error("spill process cannot be started", cause=error.strerror or type(error).__name__)
             else:
-                await self._ended(self._process)
+                await self._ended(process)
                 if not self._stopping.is_set():
-                    _log.error("spill process ended and is replaced", exit_status=self._process.returncode)
+                    _log.error("spill process ended and is replaced", exit_status=process.returncode)
             if self._clock() - started_at_s >= STEADY_S:
                 restart_s = FIRST_RESTART_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(restart_s):
                     await self._stopping.wait()
             restart_s = min(2.0 * restart_s, LONGEST_RESTART_S)
+        if process is not None:
+            await stop(process, grace_s=STOP_GRACE_S)
 
-    async def stop(self) -> None:
-        """End it: what is in flight there has the time that the gateway had to drain, which is over."""
+    def stop(self) -> None:
+        """End `run`."""
         self._stopping.set()
-        if self._process is not None:
-            await stop(self._process, grace_s=STOP_GRACE_S)
 
     async def _ended(self, process: Process) -> None:
         """Returns when it has ended, or is to be stopped."""

@@ -127,7 +127,7 @@ class Supervisor:
             for process in self._processes.values():
                 process.kill()
             if spill is not None and spilling is not None:
-                await spill.stop()
+                spill.stop()
                 await spilling
             server.should_exit = True
             with suppress(asyncio.CancelledError):

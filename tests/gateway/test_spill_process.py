@@ -25,7 +25,7 @@ async def kept(folder: Path, program: str) -> AsyncIterator[SpillProcess]:
     try:
         yield process
     finally:
-        await process.stop()
+        process.stop()
         async with asyncio.timeout(5.0):
             await running
 
@@ -63,6 +63,6 @@ async def test_one_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeyp
     program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\nsleep 60\n")
     program.chmod(0o700)
     await until((tmp_path / "started").exists)
-    await process.stop()
+    process.stop()
     async with asyncio.timeout(5.0):
         await running

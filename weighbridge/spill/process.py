@@ -15,6 +15,7 @@ from weighbridge.spill.server import SpillApp
 
 _log = structlog.get_logger()
 DRAIN_S = 30
+KEEP_ALIVE_S = 60
 BAD_INPUT = 2
 
 
@@ -48,6 +49,7 @@ def run(hosted: Mapping[str, Hosted], path: Path) -> int:
         timeout_graceful_shutdown=DRAIN_S,
         http="httptools",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     try:
         asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
