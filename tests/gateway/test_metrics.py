@@ -231,5 +231,5 @@ def test_a_live_collector_asks_at_each_scrape() -> None:
     states: list[WorkerState | None] = [None, None]
     live = Live(lambda: states.pop())
     assert list(live.collect()) == []
-    states.append(worker({}))
+    states.append(worker())
     assert list(live.collect()) != []
