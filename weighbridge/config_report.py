@@ -50,6 +50,14 @@ def log(loaded: Loaded) -> None:
         logger.warning("LiteLLM keys without effect", keys=list(loaded.missed))
     if loaded.elsewhere:
         logger.warning("models not served here", models=sorted({entry.model for entry in loaded.elsewhere}))
+    if loaded.redis_named_by:
+        logger.info("redis named by LiteLLM's keys", key=loaded.redis_named_by)
+    log_prices(loaded)
+
+
+def log_prices(loaded: Loaded) -> None:
+    """What has no price, or one that was assumed: also inside LiteLLM, which heeds its own keys itself."""
+    logger: Any = structlog.get_logger("weighbridge")
     for problem in loaded.unpriced:
         logger.warning("model without an architecture", key=problem.path, rule=problem.rule)
     for wildcard in loaded.wildcards:
@@ -65,7 +73,5 @@ def log(loaded: Loaded) -> None:
                 unpriced=list(wildcard.unpriced),
                 silent=list(wildcard.silent),
             )
-    if loaded.redis_named_by:
-        logger.info("redis named by LiteLLM's keys", key=loaded.redis_named_by)
     if loaded.assumed_gpu:
         logger.warning("GPU assumed", gpu=DEFAULT_GPU, pools=list(loaded.assumed_gpu))

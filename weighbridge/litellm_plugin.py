@@ -13,6 +13,7 @@ from backlog.embedded import EmbeddedRedis
 from gateway.plugin.front import Front
 from weighbridge.config import Loaded, load
 from weighbridge.config_ask import ask_server
+from weighbridge.config_report import log_prices
 from weighbridge.logging import configure
 from weighbridge.wiring import gateway_settings
 
@@ -50,6 +51,7 @@ def front_of_process() -> Front:
         configure("litellm-plugin", level=env.get("WEIGHBRIDGE_LOG_LEVEL", "info"))
     path = config_path(env)
     loaded = load(path, env, ask=ask_server)
+    log_prices(loaded)
     return Front(
         gateway_settings(loaded.config, redis_url=_redis_url(loaded, path)),
         clock=time.perf_counter,

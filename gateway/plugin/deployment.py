@@ -18,16 +18,23 @@ def is_ours(deployment: Mapping[str, Any]) -> bool:
 
 
 def deployment_of(
-    replica: Replica, settings: PoolSettings, model: str, known: Sequence[Deployment], template: Deployment | None
+    replica: Replica,
+    settings: PoolSettings,
+    model: str,
+    known: Sequence[Deployment],
+    template: Deployment | None,
+    *,
+    served: str,
 ) -> Deployment:
     """The entry to return for a replica.
 
-    `known` are the entries that LiteLLM offers; `template` is one that it has offered before, for when it offers none.
+    `served` is the name that replicas know `model` by. `known` are the entries that LiteLLM offers; `template` is one
+    that it has offered before, for when it offers none.
     """
     for deployment in known:
         if _address(deployment) == replica.url:
             return deployment
-    entry = next((deployment for deployment in known if is_ours(deployment)), template) or _bare(settings, model)
+    entry = next((deployment for deployment in known if is_ours(deployment)), template) or _bare(model, served)
     params = {key: value for key, value in entry["litellm_params"].items() if key != "base_url"}
     params["api_base"] = f"{replica.url}/v1"
     key = next((one.api_key for one in settings.static_replicas if one.name == replica.name), settings.replica_api_key)
@@ -37,8 +44,8 @@ def deployment_of(
     return {**entry, "litellm_params": params, "model_info": info}
 
 
-def _bare(settings: PoolSettings, model: str) -> Deployment:
-    params = {"model": f"hosted_vllm/{settings.served_model}", "api_key": "none"}
+def _bare(model: str, served: str) -> Deployment:
+    params = {"model": f"hosted_vllm/{served}", "api_key": "none"}
     return {"model_name": model, "litellm_params": params, "model_info": {"db_model": False}}
 
 

@@ -98,7 +98,8 @@ class Front:
             if hosted and HTTP[refusal.outcome].fault is Fault.CAPACITY:
                 return hosted
             raise
-        return [deployment_of(replica, pool.settings, model, offered, self._templates.get(model))]
+        served = context.served(model).name
+        return [deployment_of(replica, pool.settings, model, offered, self._templates.get(model), served=served)]
 
     def _visit(self, pool: Pool, kind: str, model: str, messages: object, call: Mapping[str, Any]) -> Visit:
         """A call's visit to a model group: the one of its attempt before, or its first."""

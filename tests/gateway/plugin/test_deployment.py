@@ -18,12 +18,12 @@ def replica(port: int = 9000) -> Replica:
 
 def test_an_entry_with_the_replicas_address_is_returned_as_it_is() -> None:
     known = [deployment(9001), deployment(9000, rpm=5)]
-    assert deployment_of(replica(), pool_settings(), "llama", known, None) is known[1]
+    assert deployment_of(replica(), pool_settings(), "llama", known, None, served="llama") is known[1]
 
 
 def test_another_entry_is_copied_and_not_changed() -> None:
     template = deployment(1, timeout=7)
-    made = deployment_of(replica(), pool_settings(), "llama", [template], None)
+    made = deployment_of(replica(), pool_settings(), "llama", [template], None, served="llama")
     assert made["litellm_params"] == {
         "model": "hosted_vllm/llama", "api_base": "http://127.0.0.1:9000/v1", "timeout": 7,
     }  # fmt: skip
@@ -33,7 +33,7 @@ def test_another_entry_is_copied_and_not_changed() -> None:
 
 def test_without_any_entry_one_is_made() -> None:
     settings = pool_settings(static_replicas=(StaticReplica(name="r9000", url="http://127.0.0.1:9000", api_key="k"),))
-    made = deployment_of(replica(), settings, "llama", [], None)
+    made = deployment_of(replica(), settings, "llama", [], None, served="llama")
     assert made["model_name"] == "llama"
     assert made["litellm_params"]["api_key"] == "k"
     assert made["litellm_params"]["model"] == "hosted_vllm/llama"
