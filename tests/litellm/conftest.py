@@ -3,7 +3,8 @@
 Each model group has ports of its own for its replicas: a test starts the replicas there, and they are gone after it.
 """
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from backlog.records import PoolName, PoolView
 from backlog.store import connect
-from tests.litellm.proxy import SPEND_LOG, Client, Group, Proxy, configuration, litellm_proxy, ready
+from tests.flows.conftest import until
+from tests.litellm.proxy import SPEND_LOG, Answer, Client, Group, Proxy, configuration, litellm_proxy, ready
 from tests.litellm.replicas import Replica, free_ports, running
 from tests.redis_servers import Server, start_redis
 
@@ -19,6 +21,9 @@ ONE_SLOT, TWO_SLOTS = 1, 250
 """KV tokens with which a replica is given so many of the tests' requests at once: an empty one always has room."""
 RETRIES = 2
 """LiteLLM's own: three attempts."""
+
+
+Call = Callable[[], Coroutine[Any, Any, Answer]]
 
 
 class Stand:
@@ -48,11 +53,36 @@ class Stand:
     async def in_flight(self, pool: str) -> int:
         """Requests that the plugin's workers believe to run, over all replicas."""
         reports = (await self.view(pool)).reports
-        return sum(share.requests for seen in reports for share in seen.report.running.values())
+        return sum(share.in_flight for seen in reports for share in seen.report.running.values())
 
     async def waiting(self, pool: str) -> int:
         """Tickets in the shared queue."""
         return (await self.view(pool)).queue.tickets
+
+    async def line_up(self, calls: Sequence[Call], pool: str, replica: Replica) -> list["asyncio.Task[Answer]"]:
+        """Make calls one after the other: the first runs on `replica`, the others wait. They stay so."""
+        replica.begin.clear()
+        tasks = []
+        for call in calls:
+            tasks.append(asyncio.create_task(call()))
+            await until(lambda: replica.running == 1)
+            await self.waits(pool, len(tasks) - 1)
+        return tasks
+
+    async def idle(self, pool: str, *, limit_s: float = 10.0) -> None:
+        """Wait until nothing waits and nothing runs, as far as the workers know."""
+        await until(lambda: self._waits(pool, 0), limit_s=limit_s)
+        await until(lambda: self._runs(pool, 0), limit_s=limit_s)
+
+    async def waits(self, pool: str, count: int) -> None:
+        """Wait until so many tickets are in the shared queue."""
+        await until(lambda: self._waits(pool, count))
+
+    async def _waits(self, pool: str, count: int) -> bool:
+        return await self.waiting(pool) == count
+
+    async def _runs(self, pool: str, count: int) -> bool:
+        return await self.in_flight(pool) == count
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +93,8 @@ def litellm_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def stands(tmp_path_factory: pytest.TempPathFactory, litellm_redis: Server) -> Iterator[dict[str, Stand]]:
-    """`plain`: LiteLLM alone. `one` and `two`: with the plugin, in so many workers."""
-    ports = iter(free_ports(40))
+    """`plain`: LiteLLM alone. `one` and `two`: with the plugin, in so many workers; `one` has a file for it."""
+    ports = iter(free_ports(60))
 
     def take(count: int) -> list[int]:
         return [next(ports) for _ in range(count)]
@@ -74,6 +104,8 @@ def stands(tmp_path_factory: pytest.TempPathFactory, litellm_redis: Server) -> I
         for name, workers in (("plain", 1), ("one", 1), ("two", 2)):
             groups = {
                 "m": Group(take(4), {}),
+                "failing": Group(take(3), {}),
+                "dying": Group(take(4), {}),
                 "slots": Group(take(2), {"kv_tokens": TWO_SLOTS}),
                 "single": Group(take(1), {"kv_tokens": ONE_SLOT}),
                 "narrow": Group(take(1), {"kv_tokens": ONE_SLOT, "limits": {"max_waiting": 1}}),
@@ -87,7 +119,8 @@ def stands(tmp_path_factory: pytest.TempPathFactory, litellm_redis: Server) -> I
                 router={"num_retries": RETRIES, "fallbacks": [{"narrow": ["other"]}]},
             )
             folder = tmp_path_factory.mktemp(f"litellm-{name}")
-            proxy = stack.enter_context(litellm_proxy(config, folder, next(ports), workers=workers))
+            started = litellm_proxy(config, folder, next(ports), workers=workers, own_file=name == "one")
+            proxy = stack.enter_context(started)
             stands[name] = Stand(proxy, groups, redis)
         for stand in stands.values():
             ready(stand.proxy)

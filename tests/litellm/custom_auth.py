@@ -9,5 +9,5 @@ async def user_api_key_auth(request: Request, api_key: str) -> UserAPIKeyAuth:
     mark, team, *priority = api_key.split("-")
     if mark != "sk" or not team:
         raise ValueError("unknown key")
-    metadata = {"weighbridge_priority": priority[0]} if priority else {}
+    metadata = {"weighbridge": {"priority": int(priority[0])}} if priority else {}
     return UserAPIKeyAuth(api_key=api_key, team_id=f"id-{team}", team_alias=team, metadata=metadata)

@@ -26,6 +26,7 @@ from tests.redis_servers import missing
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".venv-litellm" / "bin" / "litellm"
 KEY = "sk-team"
+OWN_SECTIONS = ("pools", "redis")
 PLUGIN = "gateway.litellm_plugin.handler"
 SPEND_LOG = "tests.litellm.spend_log.handler"
 START_S = 150.0
@@ -120,6 +121,10 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def starts(self) -> int:
+        """Workers that have begun to serve so far, those that are gone too."""
+        return self.log.read_bytes().count(b"Application startup complete")
+
     def worker_pids(self) -> list[int]:
         """Of the processes that serve: with one worker the proxy itself, else its children."""
         if self.workers == 1:
@@ -173,24 +178,26 @@ def authorization(key: str) -> dict[str, str]:
 
 @contextmanager
 def litellm_proxy(
-    config: Mapping[str, Any], folder: Path, port: int, *, workers: int = 1, env: Mapping[str, str] | None = None
+    config: Mapping[str, Any], folder: Path, port: int, *, workers: int = 1, own_file: bool = False
 ) -> Iterator[Proxy]:
-    """Run it until the block ends. Starts at once; `ready` waits for it, so that several start side by side."""
+    """Run it until the block ends. Starts at once; `ready` waits for it, so that several start side by side.
+
+    `own_file`: the plugin's sections are not in LiteLLM's file but in one of their own.
+    """
     if not PROGRAM.exists():
         missing("no LiteLLM proxy: `make .venv-litellm/.installed`")
-    folder.mkdir(parents=True, exist_ok=True)
+    env = _environment(folder, workers)
     file = folder / "config.yaml"
+    if own_file:
+        own = folder / "weighbridge.yaml"
+        own.write_text(yaml.safe_dump({key: config[key] for key in OWN_SECTIONS}))
+        env["WEIGHBRIDGE_CONFIG"] = str(own)
+        config = {key: value for key, value in config.items() if key not in OWN_SECTIONS}
     file.write_text(yaml.safe_dump(dict(config)))
     options = ["--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)]
-    options += ["--timeout_worker_healthcheck", "60"]  # uvicorn kills workers that have not begun to serve by then
+    options += ["--timeout_worker_healthcheck", "20"]  # uvicorn kills workers that have not begun to serve by then
     with (folder / "log").open("wb") as log:
-        process = spawn_blocking(
-            [str(PROGRAM), *options],
-            env={**_environment(folder, workers), **(env or {})},
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
+        process = spawn_blocking([str(PROGRAM), *options], env=env, cwd=folder, stdout=log, stderr=log)
     proxy = Proxy(process, port, folder, workers)
     try:
         yield proxy
@@ -198,10 +205,10 @@ def litellm_proxy(
         stop_blocking(process, grace_s=0.0)
 
 
-def ready(proxy: Proxy) -> Proxy:
-    """Wait until each worker of it has begun to serve."""
+def ready(proxy: Proxy, *, starts: int | None = None) -> Proxy:
+    """Wait until it serves and so many workers have started in its life: by default all of them, once."""
     deadline_s = time.monotonic() + START_S
-    while not (_answers(proxy) and proxy.log.read_bytes().count(b"Application startup complete") >= proxy.workers):
+    while not (_answers(proxy) and proxy.starts() >= (starts or proxy.workers)):
         assert proxy.process.poll() is None, proxy.log.read_text()
         assert time.monotonic() < deadline_s, f"LiteLLM did not start: {proxy.log.read_text()}"
         time.sleep(0.05)

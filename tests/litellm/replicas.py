@@ -14,9 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-INPUT_TOKENS = 7
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
-WORDS = ("one ", "two ", "three")
+from tests.litellm import answers
 
 
 @dataclass(eq=False)
@@ -49,7 +47,6 @@ class Replica:
     """Requests that run at once; one more is answered 429. `None`: any number."""
     fail: Callable[[Served], int | None] = lambda _: None
     """The status to fail a request with, if any."""
-    tokens: int = len(WORDS)
     served: list[Served] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -75,7 +72,7 @@ class Replica:
 
     async def start(self) -> None:
         app = web.Application()
-        for path in PATHS:
+        for path in answers.PATHS:
             app.router.add_post(path, self._serve)
         app.router.add_get("/health", self._healthy)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.0)
@@ -117,7 +114,7 @@ class Replica:
             await self.begin.wait()
             if served.stream:
                 return await self._stream(request, served)
-            return web.json_response(self._answer(served))
+            return web.json_response(answers.whole(served.path, served.body, self._answer_id(served)))
         except (asyncio.CancelledError, ConnectionError):
             served.cut = True
             raise
@@ -128,47 +125,15 @@ class Replica:
     async def _stream(self, request: web.Request, served: Served) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        for index in range(self.tokens):
+        for index, event in enumerate(answers.events(served.path, served.body, self._answer_id(served))):
             if index:
                 await self.go_on.wait()
-            await response.write(_event(self._piece(served, WORDS[index % len(WORDS)], None)))
-        await response.write(_event(self._piece(served, "", "stop")))
-        if (served.body.get("stream_options") or {}).get("include_usage"):
-            await response.write(_event({**self._head(served), "choices": [], "usage": self._usage()}))
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    def _answer(self, served: Served) -> dict[str, Any]:
-        if served.path == "/v1/embeddings":
-            data = [{"object": "embedding", "index": 0, "embedding": [0.25, 0.5]}]
-            usage = {"prompt_tokens": INPUT_TOKENS, "total_tokens": INPUT_TOKENS}
-            return {"object": "list", "model": served.body["model"], "data": data, "usage": usage}
-        text = "".join(WORDS[index % len(WORDS)] for index in range(self.tokens))
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
-        if served.path == "/v1/completions":
-            choice["text"] = text
-        else:
-            choice["message"] = {"role": "assistant", "content": text}
-        return {**self._head(served), "choices": [choice], "usage": self._usage()}
-
-    def _piece(self, served: Served, text: str, finish_reason: str | None) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason}
-        if served.path == "/v1/completions":
-            choice["text"] = text
-        else:
-            choice["delta"] = {"role": "assistant", "content": text} if finish_reason is None else {}
-        return {**self._head(served, chunk=True), "choices": [choice]}
-
-    def _head(self, served: Served, *, chunk: bool = False) -> dict[str, Any]:
-        kind = "text_completion"
-        if served.path == "/v1/chat/completions":
-            kind = "chat.completion.chunk" if chunk else "chat.completion"
-        # Clients see which replica it was by a field that proxies hand on.
-        return {"id": f"{self.name}-{served.name}", "object": kind, "created": 1, "model": served.body["model"]}
-
-    def _usage(self) -> dict[str, int]:
-        total = INPUT_TOKENS + self.tokens
-        return {"prompt_tokens": INPUT_TOKENS, "completion_tokens": self.tokens, "total_tokens": total}
+    def _answer_id(self, served: Served) -> str:
+        return f"{self.name}-{served.name}"
 
 
 def free_ports(count: int) -> list[int]:
@@ -198,10 +163,6 @@ def order(replicas: Sequence[Replica]) -> list[str]:
     """Names of the requests that replicas worked on, by their arrival at any of them."""
     served = [one for replica in replicas for one in replica.served if not one.refused]
     return [one.name for one in sorted(served, key=lambda one: one.arrived_at_s)]
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(body)}\n\n".encode()
 
 
 def _now_s() -> float:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.flows.conftest import until
+from tests.litellm.answers import INPUT_TOKENS, OUTPUT_TOKENS
 from tests.litellm.conftest import Stand
-from tests.litellm.replicas import INPUT_TOKENS
 
 pytestmark = [pytest.mark.litellm, pytest.mark.timeout(180)]  # the first of them starts the proxies
 
@@ -48,4 +48,4 @@ async def test_its_log_has_no_price_for_a_self_hosted_model(plain: Stand) -> Non
         assert (await client.chat("unpriced")).status == 200
         (record,) = await until(lambda: plain.proxy.spent("unpriced"))
     assert record["response_cost"] == 0.0
-    assert record["total_tokens"] == INPUT_TOKENS + 3
+    assert record["total_tokens"] == INPUT_TOKENS + OUTPUT_TOKENS

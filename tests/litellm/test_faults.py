@@ -1,0 +1,102 @@
+"""Replicas that fail or die, a LiteLLM worker that is killed, Redis that is away."""
+
+import asyncio
+import math
+import time
+
+import pytest
+
+from tests.flows.conftest import until
+from tests.litellm.conftest import RETRIES, Stand
+from tests.litellm.proxy import Client, kill, ready
+from tests.litellm.replicas import Served, order
+from tests.redis_servers import Server
+
+pytestmark = [pytest.mark.litellm, pytest.mark.timeout(180)]  # the first of them starts the proxies
+
+
+async def test_calls_that_fail_on_every_attempt_leave_nothing_in_flight(one: Stand, client: Client) -> None:
+    async with one.replicas("failing", fail=lambda _: 500) as replicas:
+        answers = await asyncio.gather(*(client.chat(f"c{i}", model="failing") for i in range(5)))
+        await one.idle("failing")
+    assert [answer.status for answer in answers] == [500] * 5
+    assert sorted(served.name for replica in replicas for served in replica.served) == sorted(
+        f"c{i}" for i in range(5) for _ in range(1 + RETRIES)
+    )
+
+
+async def test_a_failed_attempt_is_made_again_on_another_replica(one: Stand, client: Client) -> None:
+    async with one.replicas("m") as replicas:
+
+        def fail_once(served: Served) -> int | None:
+            return 500 if sum(replica.find(served.name) is not None for replica in replicas) == 1 else None
+
+        for replica in replicas:
+            replica.fail = fail_once
+        answer = await client.chat("again")
+        await one.idle("m")
+    assert answer.status == 200, answer.text
+    assert sum(replica.find("again") is not None for replica in replicas) == 2
+    assert [replica.name for replica in replicas if replica.names()] == [answer.replica]
+
+
+async def test_a_replica_that_is_killed_is_avoided(one: Stand, client: Client) -> None:
+    async with one.replicas("dying") as replicas:
+        for replica in replicas:
+            replica.begin.clear()
+        running = [asyncio.create_task(client.chat(f"runs{i}", model="dying")) for i in range(12)]
+        await until(lambda: all(replica.running for replica in replicas))
+        await replicas[0].kill()
+        for replica in replicas:
+            replica.begin.set()
+        assert [(await call).status for call in running] == [200] * 12
+        begun_s = time.monotonic()
+        after = [await client.chat(f"after{i}", model="dying") for i in range(20)]
+        took_s = time.monotonic() - begun_s
+        await one.idle("dying")
+    assert [answer.status for answer in after] == [200] * 20
+    assert {answer.replica for answer in after} <= {"r1", "r2", "r3"}
+    retried = sum(int(answer.headers.get("x-litellm-attempted-retries", 0)) for answer in after)
+    # It is tried again after 0.5 s, then after twice as long each time.
+    assert retried <= 1 + math.log2(1.0 + took_s / 0.5)
+
+
+async def test_a_worker_that_is_killed_takes_only_its_own_calls_along(two: Stand) -> None:
+    async with two.replicas("m") as replicas, two.client() as client:
+        for replica in replicas:
+            replica.begin.clear()
+        calls = [asyncio.create_task(client.chat(f"c{i}")) for i in range(24)]
+        await until(lambda: len(order(replicas)) == 24)
+        workers, starts = two.proxy.worker_pids(), two.proxy.starts()
+        assert len(workers) == 2
+        kill(workers[0])
+        lost = await until(lambda: [call for call in calls if call.done()])
+        await until(lambda: sum(one.cut for replica in replicas for one in replica.served) == len(lost))
+        assert 0 < len(lost) < 24
+        for replica in replicas:
+            replica.begin.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(not isinstance(answer, BaseException) for answer in answers) == 24 - len(lost)
+        # What it ran is forgotten with its last report.
+        await two.idle("m")
+        assert (await client.chat("next")).status == 200
+    await asyncio.to_thread(ready, two.proxy, starts=starts + 1)
+
+
+async def test_calls_are_served_while_redis_is_away(one: Stand, client: Client, litellm_redis: Server) -> None:
+    async with one.replicas("m") as replicas:
+        assert (await client.chat("before")).status == 200
+        litellm_redis.kill()
+        try:
+            answers = await asyncio.gather(*(client.chat(f"c{i}") for i in range(8)))
+        finally:
+            litellm_redis.start()
+        assert [answer.status for answer in answers] == [200] * 8
+        assert {f"c{i}" for i in range(8)} < set(order(replicas))
+        await until(lambda: _reported(one))
+        assert (await client.chat("after")).status == 200
+        await one.idle("m")
+
+
+async def _reported(stand: Stand) -> bool:
+    return len((await stand.view("m")).reports) == 1
