@@ -55,6 +55,13 @@ class Stand:
         reports = (await self.view(pool)).reports
         return sum(share.in_flight for seen in reports for share in seen.report.running.values())
 
+    async def busy(self, pool: str) -> int:
+        """Workers in which calls run or wait."""
+        reports = [seen.report for seen in (await self.view(pool)).reports]
+        return sum(
+            report.waiting > 0 or any(share.in_flight for share in report.running.values()) for report in reports
+        )
+
     async def waiting(self, pool: str) -> int:
         """Tickets in the shared queue."""
         return (await self.view(pool)).queue.tickets

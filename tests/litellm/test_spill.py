@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import until
-from tests.litellm.proxy import kill
 from tests.litellm.answers import INPUT_TOKENS, WORDS
+from tests.litellm.proxy import kill
 from tests.litellm.replicas import running
 from tests.litellm.spilling import ALLOWED, NOT_ALLOWED, PROVIDER_KEY, Spilling, gateway
 from tests.redis_servers import Server
