@@ -36,6 +36,8 @@ class Fleet:
         self.replicas: dict[str, Replica] = {}
         self.starting: tuple[ReplicaRecord, ...] = ()
         """Replicas on their way, as the scaler last listed them."""
+        self.known = bool(settings.static_replicas)
+        """Which replicas there are has been said: none is none."""
         self.calibration = Calibration(
             worker=worker,
             price=price,
@@ -108,6 +110,7 @@ class Fleet:
         `mine`: own tickets that wait here, so that a lease for one of them is not in this worker's ledger.
         """
         if view.replicas is not None and not self._settings.static_replicas:
+            self.known = True
             self._list(view.replicas)
         shares: dict[str, ReplicaShare] = {}
         for seen in view.reports:

@@ -98,7 +98,7 @@ class Overflow:
             spillable=guest.parsed.endpoint in SPILLABLE and guest.parsed.known_tokens == 0,
             tries=guest.spill_tries,
             held=guest.payer.name in pool.held,
-            ready=pool.ready,
+            ready=pool.ready if pool.fleet.known else None,
             predicted_wait_s=None if told is None else told.wait_s,
             waited_s=None if seat is None else now_s - guest.arrived_at_s,
             answering=self.provider.usable(now_s),

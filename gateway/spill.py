@@ -80,8 +80,8 @@ class Situation:
     """How often the provider has failed on it."""
     held: bool
     """It waits for a limit of its own tenant, whatever the pool has room for."""
-    ready: int
-    """Replicas of the pool."""
+    ready: int | None
+    """Replicas of the pool; `None`: nobody has said yet which there are."""
     predicted_wait_s: float | None
     """Of a request that arrives; `None`: unknown, or it waits already."""
     waited_s: float | None

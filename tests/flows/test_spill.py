@@ -14,10 +14,11 @@ import pytest
 from backlog.account import Usage
 from backlog.accounts import Accounts
 from backlog.connection import connect_redis
+from backlog.store import Backlog, connect
 from gateway.overflow import Overflow
 from gateway.spill import SpillSettings, TokenPrice
 from tests.flows.conftest import Gateway, Response, StartGateway, post, until
-from tests.flows.queueing import ONE_SLOT, Slots, send, tenant, tickets
+from tests.flows.queueing import ONE_SLOT, POOL, Slots, send, tenant, tickets
 from tests.flows.scripted import (
     BODY,
     SSE_HEAD,
@@ -33,6 +34,7 @@ from tests.flows.scripted import (
     reset,
     stream,
 )
+from tests.redis_servers import hop, start_redis
 
 PRICE = TokenPrice(input_per_mtok=1e6, output_per_mtok=1e6)
 """One token, one unit of money: the scripted answers have 7 and 2."""
@@ -41,20 +43,29 @@ TENANTS = (tenant("a", spill=True), tenant("b"))
 
 
 @pytest.fixture
-def hosted(start_gateway: StartGateway, tmp_path: Path) -> Any:
+def hosted(start_gateway: StartGateway, tmp_path: Path, backlog: Backlog) -> Any:
     """`async with hosted(script, [url, ...], **pool) as (gateway, overflow, process)`: a worker that may spill."""
 
     @asynccontextmanager
     async def start(
-        script: Script, urls: list[str], *, spill: SpillSettings = SPILL, there: bool = True, **changes: Any
+        script: Script,
+        urls: list[str],
+        *,
+        spill: SpillSettings = SPILL,
+        there: bool = True,
+        listed: bool = True,
+        **changes: Any,
     ) -> AsyncIterator[tuple[Gateway, Overflow, ScriptedReplica]]:
         path = tmp_path / "spill.sock"
+        if listed and not urls:
+            await backlog.publish_replicas(POOL, [])
         gateway_of = start_gateway(urls, tenants=TENANTS, spill_socket=path, spill=spill, **changes)
         async with replica(script, path=path if there else tmp_path / "nowhere.sock") as process, gateway_of as gateway:
             overflow = gateway.running.context.overflows["p"]
             clock = gateway.running.context.clock
             await until(lambda: overflow.money_left(clock()) is not None)
             await until(lambda: gateway.pool.connected)
+            await until(lambda: gateway.pool.fleet.known is listed)
             yield gateway, overflow, process
 
     return start
@@ -121,6 +132,13 @@ async def test_while_no_replica_is_ready_a_request_spills_at_once(
     # Work that arrives wants GPUs, whoever answers it.
     assert (report.arrived, report.waiting) == (1, 0)
     assert report.arrived_gpu_s > 0.0
+
+
+async def test_while_nobody_has_said_which_replicas_there_are_a_request_waits(hosted: Hosted) -> None:
+    async with hosted(answer, [], listed=False, spill=replace(SPILL, after_wait_s=0.3)) as (gateway, overflow, _):
+        response = await ask(gateway)
+        assert overflow.spilled == {"waited": 1}
+    assert float(response.headers["x-weighbridge-queue-ms"]) >= 300.0
 
 
 async def test_a_stream_spills_and_hides_the_usage_that_was_not_asked_for(hosted: Hosted) -> None:
@@ -316,3 +334,58 @@ async def test_the_second_of_two_spilled_streams_reuses_the_connection(hosted: H
         for _ in range(2):
             assert (await ask(gateway, stream=True)).headers["x-weighbridge-outcome"] == "spilled"
         assert process.calls[0].writer is process.calls[1].writer
+
+
+async def test_two_workers_stay_under_one_cap(
+    start_gateway: StartGateway, tmp_path: Path, backlog: Backlog, redis_url: str, redis_prefix: str
+) -> None:
+    cap = 60.0
+    spill = replace(SPILL, money_per_day=cap)
+    path = tmp_path / "spill.sock"
+    await backlog.publish_replicas(POOL, [])
+
+    def start() -> Any:
+        return start_gateway([], tenants=TENANTS, spill_socket=path, spill=spill, max_wait_s=0.05)
+
+    async with replica(answer, path=path), start() as left, start() as right:
+        both = [(gateway, gateway.running.context.overflows["p"]) for gateway in (left, right)]
+        for gateway, overflow in both:
+            await until(lambda gateway=gateway: gateway.pool.solo.share == 0.5 and gateway.pool.fleet.known)
+            await until(lambda gateway=gateway, overflow=overflow: _left(gateway, overflow) == cap / 2)
+        while not all(overflow.stayed.get("cap") for _, overflow in both):
+            await asyncio.gather(*(ask(gateway, max_tokens=2) for gateway, _ in both for _ in range(2)))
+            assert sum(overflow.money for _, overflow in both) <= cap
+    usage = await booked(redis_url, redis_prefix)
+    assert usage is not None
+    assert 0.0 < usage.spilled_money == sum(overflow.money for _, overflow in both) <= cap
+
+
+async def test_without_redis_a_worker_goes_on_with_its_share_and_no_further(
+    hosted: Hosted, redis_prefix: str, tmp_path: Path
+) -> None:
+    with start_redis(tmp_path) as server:
+        store = connect(server.url, prefix=redis_prefix)
+        await store.publish_replicas(POOL, [])
+        await store.close()
+        async with (
+            hop(server.port) as line,
+            hosted(
+                answer,
+                [],
+                redis=f"redis://127.0.0.1:{line.port}",
+                max_wait_s=0.05,
+                spill=replace(SPILL, money_per_day=40),
+            ) as (gateway, overflow, _),
+        ):
+            line.cut()
+            await until(lambda: not gateway.pool.connected)
+            spilled = 0
+            while (await ask(gateway, max_tokens=2)).headers["x-weighbridge-outcome"] == "spilled":
+                spilled += 1
+            assert overflow.stayed["cap"] >= 1
+            assert spilled >= 1
+            assert overflow.money <= 40.0
+
+
+def _left(gateway: Gateway, overflow: Overflow) -> float | None:
+    return overflow.money_left(gateway.running.context.clock())

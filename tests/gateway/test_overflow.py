@@ -16,7 +16,7 @@ from gateway.overflow import LEASE_S, RECONSIDER_S, Overflow, account_of, caps_o
 from gateway.pool import Pool
 from gateway.settings import TenantSettings
 from gateway.spill import Spill, SpillSettings, Stay, TokenPrice, Why, WhyNot
-from tests.gateway.builders import POOL, chat, pool, pool_settings, tenant, weight
+from tests.gateway.builders import POOL, chat, pool, pool_settings, tenant, view, weight
 
 PAYER = tenant("blue", spill=True, money_per_day=50.0)
 PRICE = TokenPrice(input_per_mtok=1000.0, output_per_mtok=1000.0)
@@ -57,7 +57,9 @@ def overflow(
     standing = Standing(bucket_gpu_s=None, day=NOTHING, month=NOTHING)
     limiter.hear({account_of(POOL): standing, PAYER.name: standing}, 0.0)
     path = Path("/nowhere")
-    return Overflow(settings, one or pool(), socket=path, limiter=limiter, workers=workers, connect_s=1.0), limiter
+    one = one or pool()
+    one.hear(view(replicas=()), 0.0)
+    return Overflow(settings, one, socket=path, limiter=limiter, workers=workers, connect_s=1.0), limiter
 
 
 def test_the_cap_of_each_pool_that_spills_is_under_a_name_that_no_tenant_can_have() -> None:

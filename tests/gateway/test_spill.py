@@ -48,7 +48,7 @@ situations = st.builds(
     spillable=st.booleans(),
     tries=st.integers(0, 3),
     held=st.booleans(),
-    ready=st.integers(0, 3),
+    ready=st.none() | st.integers(0, 3),
     predicted_wait_s=st.none() | st.floats(0.0, 60.0),
     waited_s=st.none() | st.floats(0.0, 60.0),
     answering=st.booleans(),
@@ -102,6 +102,7 @@ def test_it_spills(change: dict[str, Any], why: Why) -> None:
         pytest.param({"held": True}, WhyNot.OWN_LIMIT, id="own limit"),
         pytest.param({"predicted_wait_s": 5.0}, WhyNot.SHORT_WAIT, id="as long as allowed"),
         pytest.param({"predicted_wait_s": None}, WhyNot.SHORT_WAIT, id="unknown wait"),
+        pytest.param({"predicted_wait_s": None, "ready": None}, WhyNot.SHORT_WAIT, id="unknown replicas"),
         pytest.param({"predicted_wait_s": None, "waited_s": 4.9}, WhyNot.SHORT_WAIT, id="waits, not long"),
         pytest.param({"answering": False}, WhyNot.PROVIDER, id="provider fails"),
         pytest.param({"in_flight": 100}, WhyNot.IN_FLIGHT, id="too many at once"),
@@ -160,7 +161,7 @@ def test_nobody_spills_who_is_not_allowed(weight: Any, situation: Situation, cho
 
 @given(weights, situations, settings)
 def test_an_unknown_wait_is_no_reason(weight: Any, situation: Situation, chosen: SpillSettings) -> None:
-    unknown = replace(situation, predicted_wait_s=None, waited_s=None, ready=max(situation.ready, 1))
+    unknown = replace(situation, predicted_wait_s=None, waited_s=None, ready=situation.ready or None)
 
     assert isinstance(decide(weight, unknown, chosen), Stay)
 

@@ -1,5 +1,6 @@
 """A gateway whose pools spill, as processes from `.venv-litellm`: supervisor, worker and the spill process."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import aiohttp
 import yaml
 
 from backlog.child import spawn_blocking, stop_blocking
+from backlog.records import PoolName
+from backlog.store import connect
 from tests.litellm.proxy import ROOT, START_S, Client
 from tests.litellm.replicas import free_ports
 from tests.redis_servers import missing
@@ -111,12 +114,21 @@ def gateway(folder: Path, redis_url: str, redis_prefix: str) -> Iterator[Spillin
     with (folder / "log").open("wb") as log:
         command = [str(PYTHON), "-P", "-m", "weighbridge.cli", "gateway", "--config", str(file)]
         process = spawn_blocking(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    asyncio.run(_publish_none(redis_url, redis_prefix))
     one = Spilling(process, port, admin_port, ports, folder / "log")
     try:
         _wait(one)
         yield one
     finally:
         stop_blocking(process, grace_s=10.0)
+
+
+async def _publish_none(redis_url: str, redis_prefix: str) -> None:
+    """What an autoscaler says of a pool at zero."""
+    backlog = connect(redis_url, prefix=redis_prefix)
+    for name in ("zero", "capped"):
+        await backlog.publish_replicas(PoolName(name), [])
+    await backlog.close()
 
 
 def _wait(one: Spilling) -> None:
