@@ -2,9 +2,11 @@
 
 The body is a stranger's. The SDK takes its own switches (`api_base`, `mock_response`, `fallbacks`) by the same call as
 the fields of the OpenAI API, so only fields that are listed here are passed on. A field that is not would change the
-answer if it were dropped: such a request is not portable, and waits for a replica.
+answer if it were dropped: such a request is not portable, and waits for a replica. So does one that names an address to
+fetch, which only its own server may.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -27,7 +29,7 @@ _BOTH = frozenset(
 PORTABLE = {
     Call.CHAT: _BOTH
     | {
-        "function_call", "functions", "logprobs", "max_completion_tokens", "messages", "modalities",
+        "function_call", "functions", "logprobs", "max_completion_tokens", "messages",
         "parallel_tool_calls", "prediction", "reasoning_effort", "response_format", "tool_choice", "tools",
         "top_logprobs", "verbosity",
     },
@@ -56,4 +58,38 @@ def arguments(call: Call, body: bytes) -> dict[str, Any]:
         raise NotPortable(f"not in every provider's API: {', '.join(foreign)[:200]}")
     if NEEDED[call] not in given:
         raise NotPortable(f"{NEEDED[call]} is missing")
+    if not all(map(_self_contained, _parts(given.get("messages")))):
+        raise NotPortable("messages must hold what they are about: text, and images and audio as data")
+    if not all(_is_function(tool) for tool in _listed(given.get("tools"))):
+        raise NotPortable("tools must be functions of the client")
     return given
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _parts(messages: Any) -> Iterator[Any]:
+    """The parts of all messages that are not plain text."""
+    for message in _listed(messages):
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, str):
+            yield from _listed(content)
+
+
+def _self_contained(part: Any) -> bool:
+    """Whether nobody has to fetch anything for it: for some providers the SDK would, from inside this network."""
+    if not isinstance(part, dict):
+        return False
+    match part.get("type"):
+        case "text" | "refusal" | "input_audio":
+            return True
+        case "image_url":
+            image = part.get("image_url")
+            url = image.get("url") if isinstance(image, dict) else image
+            return isinstance(url, str) and url[:5].lower() == "data:"
+    return False
+
+
+def _is_function(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == "function"

@@ -49,6 +49,56 @@ def test_a_field_that_only_some_know_or_that_steers_the_sdk_makes_it_not_portabl
     assert "secret" not in str(caught.value)
 
 
+def part(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, **fields}
+
+
+DATA = "data:image/png;base64,AAAA"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "http://a.example is text",
+        None,
+        [part("text", text="hello"), part("image_url", image_url={"url": DATA})],
+        [part("image_url", image_url=DATA), part("input_audio", input_audio={"data": "AAAA", "format": "wav"})],
+    ],
+    ids=["text", "nothing", "parts", "a short form"],
+)
+def test_a_message_that_holds_all_it_is_about_is_portable(content: Any) -> None:
+    messages = [{"role": "user", "content": content}]
+    assert of({"messages": messages}) == {"messages": messages}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [part("image_url", image_url={"url": "http://169.254.169.254/latest/meta-data"})],
+        [part("image_url", image_url="https://a.example/i.png")],
+        [part("image_url", image_url={"url": "file:///etc/passwd"})],
+        [part("image_url", image_url={"url": ["data:"]})],
+        [part("image_url")],
+        [part("text", text="a"), part("file", file={"file_id": "https://a.example/f.pdf"})],
+        [part("video_url", video_url={"url": DATA})],
+        {"type": "image_url", "image_url": "http://a.example"},
+        ["http://a.example"],
+        [{}],
+    ],
+)
+def test_nobody_has_an_address_fetched_from_inside(content: Any) -> None:
+    with pytest.raises(NotPortable, match="images and audio as data"):
+        of({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": content}]})
+
+
+@pytest.mark.parametrize("tool", [{"type": "mcp", "server_url": "http://a.example"}, {"type": "web_search"}, "x"])
+def test_tools_are_the_clients_own_functions(tool: Any) -> None:
+    function = {"type": "function", "function": {"name": "f"}}
+    assert of({**CHAT, "tools": [function]})["tools"] == [function]
+    with pytest.raises(NotPortable, match="functions of the client"):
+        of({**CHAT, "tools": [function, tool]})
+
+
 @pytest.mark.parametrize(
     ("body", "rule"),
     [
