@@ -46,9 +46,12 @@ class EngineCollector(Collector):
             family.add_metric(self._labels, histogram.cumulative(), histogram.total)
             yield family
         config = GaugeMetricFamily(
-            "vllm:cache_config_info", "KV cache layout.", labels=(*_LABELS, "block_size", "num_gpu_blocks")
+            "vllm:cache_config_info",
+            "KV cache layout.",
+            labels=(*_LABELS, "block_size", "num_gpu_blocks", "enable_prefix_caching"),
         )
-        config.add_metric((*self._labels, str(engine.kv.block_tokens), str(engine.kv.blocks)), 1)
+        layout = (str(engine.kv.block_tokens), str(engine.kv.blocks), str(engine.settings.prefix_cache))
+        config.add_metric((*self._labels, *layout), 1)
         yield config
         yield GaugeMetricFamily(
             "simulator_lag_seconds",

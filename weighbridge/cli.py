@@ -356,6 +356,7 @@ def main() -> None:
     if sys.argv[1:2] not in (["simulate"], ["gateway"], ["autoscaler"], ["up"], ["spill"]):
         from weighbridge import catalog_command, dashboard_command, plot_command, usage_command, weigh_command
         from weighbridge.calibrate import command as calibrate_command
+        from weighbridge.doctor import command as doctor_command
         from weighbridge.replay import command as replay_command
 
         replay_command.register(app)
@@ -365,6 +366,7 @@ def main() -> None:
         plot_command.register(app)
         catalog_command.register(app)
         calibrate_command.register(app)
+        doctor_command.register(app)
     app()
 
 

@@ -1,0 +1,1 @@
+"""`weighbridge doctor`: what is wrong with a set-up, and what to change."""
