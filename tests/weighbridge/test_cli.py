@@ -41,6 +41,7 @@ def test_help_names_every_command() -> None:
         "models",
         "demo",
         "check-config",
+        "doctor",
     ):
         assert f" {command} " in result.stdout
 
