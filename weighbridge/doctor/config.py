@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gateway.names import is_pattern
 from weighbridge.config import Loaded
-from weighbridge.config_errors import ConfigError
+from weighbridge.config_errors import ENVIRONMENT_PREFIX, ConfigError
 from weighbridge.config_merge import DEFAULT_GPU
 from weighbridge.config_models import Config, PoolSection
 from weighbridge.doctor.finding import Finding, error, fine, unknown, warning
@@ -15,7 +15,12 @@ from weighbridge.wiring import kv_tokens
 def check_unusable(failure: ConfigError) -> Iterator[Finding]:
     """Why a file is none that a gateway starts with; each problem says its rule."""
     for problem in failure.problems:
-        yield error("configuration", str(problem), f"correct {problem.path} in {failure.source}")
+        value = problem.value or ""
+        if value.startswith(ENVIRONMENT_PREFIX):
+            change = f"export {value.removeprefix(ENVIRONMENT_PREFIX)}=VALUE   # any, where only the file is checked"
+        else:
+            change = f"correct {problem.path} in {failure.source}"
+        yield error("configuration", str(problem), change)
 
 
 def check_loaded(loaded: Loaded, *, plugin: bool) -> Iterator[Finding]:

@@ -78,6 +78,13 @@ def test_a_configuration_that_the_gateway_refuses_is_a_finding(proxy: Path) -> N
     assert "pools.q.gpu = 'L41S': unknown GPU; did you mean 'L40S'?" in whats
 
 
+def test_a_variable_that_is_not_set_is_to_be_exported(proxy: Path) -> None:
+    proxy.write_text(proxy.read_text().replace("LITELLM_MASTER_KEY", "DOCTOR_KEY"))
+    result = doctor("--litellm", str(proxy), "--no-network")
+    assert result.returncode == 1
+    assert "-> export DOCTOR_KEY=VALUE" in result.stdout
+
+
 def test_a_file_of_the_plugins_name_beside_the_config_is_an_error(proxy: Path) -> None:
     (proxy.parent / "gateway").mkdir()
     (proxy.parent / "gateway" / "litellm_plugin.py").write_text("")
