@@ -4,14 +4,14 @@ Each model group has ports of its own for its replicas: a test starts the replic
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from backlog.records import PoolName, PoolView
-from backlog.store import connect
+from backlog.records import PoolName, PoolView, ReplicaName, ReplicaRecord, ReplicaState
+from backlog.store import Backlog, connect
 from tests.flows.conftest import until
 from tests.litellm.proxy import SPEND_LOG, Answer, Client, Group, Proxy, configuration, litellm_proxy, ready
 from tests.litellm.replicas import Replica, free_ports, running
@@ -43,10 +43,24 @@ class Stand:
 
     async def view(self, pool: str) -> PoolView:
         """What the plugin's workers have published."""
+        async with self._backlog() as backlog:
+            return await backlog.view(PoolName(pool))
+
+    async def publish(self, pool: str, replicas: Mapping[str, str]) -> None:
+        """What an autoscaler says: ready replicas by name and address."""
+        records = [
+            ReplicaRecord(name=ReplicaName(name), url=url, state=ReplicaState.READY, created_at_s=0.0)
+            for name, url in replicas.items()
+        ]
+        async with self._backlog() as backlog:
+            await backlog.publish_replicas(PoolName(pool), records)
+
+    @asynccontextmanager
+    async def _backlog(self) -> AsyncIterator[Backlog]:
         assert self._redis is not None
         backlog = connect(self._redis["url"], prefix=self._redis["prefix"])
         try:
-            return await backlog.view(PoolName(pool))
+            yield backlog
         finally:
             await backlog.close()
 
@@ -116,6 +130,7 @@ def stands(tmp_path_factory: pytest.TempPathFactory, litellm_redis: Server) -> I
                 "slots": Group(take(2), {"kv_tokens": TWO_SLOTS}),
                 "single": Group(take(1), {"kv_tokens": ONE_SLOT}),
                 "narrow": Group(take(1), {"kv_tokens": ONE_SLOT, "limits": {"max_waiting": 1}}),
+                "live": Group(take(1), {"replicas": {"kubernetes": {"name": "live", "min": 0, "max": 4}}}),
                 "other": Group(take(1)),
             }
             redis = None if name == "plain" else {"url": litellm_redis.url, "prefix": name}

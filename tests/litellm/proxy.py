@@ -30,6 +30,14 @@ OWN_SECTIONS = ("pools", "redis")
 PLUGIN = "gateway.litellm_plugin.handler"
 SPEND_LOG = "tests.litellm.spend_log.handler"
 START_S = 150.0
+_PROMPT = {"model": "m", "messages": [{"role": "user", "content": "#it"}], "max_tokens": 100}
+ENDPOINTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", _PROMPT),
+    "completions": ("/v1/completions", {"model": "m", "prompt": "#it", "max_tokens": 100}),
+    "messages": ("/v1/messages", _PROMPT),
+    "responses": ("/v1/responses", {"model": "m", "input": "#it", "max_output_tokens": 100}),
+}
+"""Paths of what generates, and a body for each, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,10 @@ import pytest
 
 from tests.flows.conftest import until
 from tests.litellm.conftest import Stand
-from tests.litellm.proxy import Answer, Client
+from tests.litellm.proxy import ENDPOINTS, Answer, Client
 from tests.litellm.replicas import Replica
 
 pytestmark = [pytest.mark.litellm, pytest.mark.timeout(180)]  # the first of them starts the proxies
-
-PROMPT = {"model": "m", "messages": [{"role": "user", "content": "#it"}], "max_tokens": 100}
-ENDPOINTS = {
-    "chat": ("/v1/chat/completions", PROMPT),
-    "completions": ("/v1/completions", {"model": "m", "prompt": "#it", "max_tokens": 100}),
-    "messages": ("/v1/messages", PROMPT),
-    "responses": ("/v1/responses", {"model": "m", "input": "#it", "max_output_tokens": 100}),
-}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -33,6 +25,13 @@ async def test_an_endpoint_that_generates_is_weighed(
     assert answer.status == 200, answer.text
     assert all(word in answer.text for word in ("one ", "two ", "three"))
     _weighed(answer, replicas)
+
+
+async def test_the_priority_of_a_body_reaches_the_model_server(one: Stand, client: Client) -> None:
+    async with one.replicas("m") as replicas:
+        assert (await client.chat("urgent", priority=-5)).status == 200
+        await one.idle("m")
+    assert [served.body.get("priority") for replica in replicas for served in replica.served] == [-5]
 
 
 async def test_embeddings_are_weighed(one: Stand, client: Client) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -60,6 +61,19 @@ async def test_a_replica_that_is_killed_is_avoided(one: Stand, client: Client) -
     retried = sum(int(answer.headers.get("x-litellm-attempted-retries", 0)) for answer in after)
     # It is tried again after 0.5 s, then after twice as long each time.
     assert retried <= 1 + math.log2(1.0 + took_s / 0.5)
+
+
+async def test_a_replica_that_dies_in_mid_stream_ends_the_stream_and_leaves_nothing(one: Stand, client: Client) -> None:
+    async with one.replicas("failing") as replicas:
+        for replica in replicas:
+            replica.go_on.clear()
+        async with client.open("broken", model="failing") as response:
+            assert b"one" in await response.content.readany()
+            (serving,) = [replica for replica in replicas if replica.running]
+            await serving.kill()
+            with suppress(aiohttp.ClientError):
+                assert b"three" not in await response.content.read()
+        await one.idle("failing")
 
 
 async def test_a_worker_that_is_killed_takes_only_its_own_calls_along(two: Stand) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.flows.conftest import until
 from tests.litellm.conftest import Stand
 from tests.litellm.proxy import Answer, Client
+from tests.litellm.replicas import free_ports, running
 
 pytestmark = [pytest.mark.litellm, pytest.mark.timeout(180)]  # the first of them starts the proxies
 CALLS = 240
@@ -74,6 +75,24 @@ async def test_twelve_calls_on_two_replicas_of_two_slots_are_all_answered(one: S
         answers = await asyncio.gather(*calls)
     assert [answer.status for answer in answers] == [200] * 12
     assert [replica.most_running for replica in replicas] == [2, 2]
+
+
+async def test_live_pods_that_litellm_does_not_know_are_used(one: Stand, client: Client) -> None:
+    async def moved() -> bool:
+        return (await client.chat("next", model="live")).replica == "pod-b"
+
+    async with running(free_ports(2)) as (first, second):
+        # Scaled to zero: the call waits for a pod.
+        await one.publish("live", {})
+        held = asyncio.create_task(client.chat("held", model="live"))
+        await one.waits("live", 1)
+        await one.publish("live", {"pod-a": first.url})
+        answer = await held
+        assert (answer.status, answer.replica, first.names()) == (200, "pod-a", ["held"]), answer.text
+        await one.publish("live", {"pod-b": second.url})
+        await until(moved)
+        assert second.names() == ["next"]
+        await one.idle("live")
 
 
 async def test_two_workers_share_one_queue(two: Stand) -> None:

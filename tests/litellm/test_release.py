@@ -7,7 +7,7 @@ import pytest
 
 from tests.flows.conftest import until
 from tests.litellm.conftest import Stand
-from tests.litellm.proxy import Answer, Client
+from tests.litellm.proxy import ENDPOINTS, Answer, Client
 from tests.litellm.replicas import Replica
 
 pytestmark = [pytest.mark.litellm, pytest.mark.timeout(180)]  # the first of them starts the proxies
@@ -16,30 +16,37 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"
 
 
 @STREAM
-async def test_a_client_that_leaves_the_queue_frees_its_place(one: Stand, client: Client, stream: bool) -> None:
-    calls = [partial(client.chat, name, model="single", stream=stream) for name in ("runs", "leaves", "stays")]
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_a_client_that_leaves_the_queue_frees_its_place(
+    one: Stand, client: Client, endpoint: str, stream: bool
+) -> None:
+    path, body = ENDPOINTS[endpoint]
+    runs, stays = (partial(client.chat, name, model="single") for name in ("runs", "stays"))
+    leaves = partial(client.post, path, {**body, "model": "single", "stream": stream})
     async with one.replicas("single") as (replica,):
-        runs, leaves, stays = await one.line_up(calls, "single", replica)
-        await _leave(leaves)
+        tasks = await one.line_up([runs, leaves, stays], "single", replica)
+        await _leave(tasks[1])
         await until(lambda: _waits(one, 1), limit_s=RELEASE_S)
         replica.begin.set()
-        assert [(await call).status for call in (runs, stays)] == [200, 200]
+        assert [(await tasks[index]).status for index in (0, 2)] == [200, 200]
         await one.idle("single")
     assert replica.names() == ["runs", "stays"]
 
 
 @STREAM
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_client_that_leaves_before_the_first_byte_frees_the_replica(
-    one: Stand, client: Client, stream: bool
+    one: Stand, client: Client, endpoint: str, stream: bool
 ) -> None:
-    calls = [partial(client.chat, name, model="single", stream=stream) for name in ("leaves", "stays")]
+    path, body = ENDPOINTS[endpoint]
+    leaves = partial(client.post, path, {**body, "model": "single", "stream": stream})
     async with one.replicas("single") as (replica,):
-        leaves, stays = await one.line_up(calls, "single", replica)
-        await _leave(leaves)
-        await _stopped(replica, "leaves")
-        await until(lambda: replica.names() == ["leaves", "stays"], limit_s=RELEASE_S)
+        tasks = await one.line_up([leaves, partial(client.chat, "stays", model="single")], "single", replica)
+        await _leave(tasks[0])
+        await _stopped(replica, "it")
+        await until(lambda: replica.names() == ["it", "stays"], limit_s=RELEASE_S)
         replica.begin.set()
-        assert (await stays).status == 200
+        assert (await tasks[1]).status == 200
         await one.idle("single")
 
 
