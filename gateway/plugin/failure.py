@@ -1,9 +1,12 @@
 """A failed attempt of LiteLLM, as what it says about the replica."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.outcome import Outcome
 
+_UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout", "ClientConnectorError", "ConnectionTimeoutError"})
+_MOST_DEEP = 8
 FULL = frozenset({429, 503})
 BROKEN = frozenset({408, 500, 502, 504})
 
@@ -25,12 +28,34 @@ class Failure:
         return Outcome.REPLICA_FULL if self.full else Outcome.REPLICA_FAILED
 
 
+def _below(exception: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was made of: LiteLLM makes a status of 500 of a refused connection.
+
+    Another of LiteLLM's own is of an attempt before.
+    """
+    error: BaseException | None = exception
+    for _ in range(_MOST_DEEP):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+        if error is not None and type(error).__module__.partition(".")[0] == "litellm":
+            return
+
+
+def _is_of_the_connection(error: BaseException) -> bool:
+    """Before anything was sent. httpx and aiohttp have classes of their own; one that broke later tells nothing."""
+    name = type(error).__name__
+    return isinstance(error, ConnectionRefusedError) or name in _UNREACHABLE
+
+
 def failure_of(exception: BaseException) -> Failure:
-    """By LiteLLM's class for a connection that failed, else by the status. Messages are not read: they hold prompts."""
+    """By the connection's failure that it stands for, else by its status. Messages are not read: they hold prompts."""
     name = type(exception).__name__
     status = getattr(exception, "status_code", None)
-    if name == "APIConnectionError" or "Connect" in name or isinstance(exception, ConnectionError):
-        return Failure(cause=name, unreachable=True)
+    for error in _below(exception):
+        if _is_of_the_connection(error):
+            return Failure(cause=type(error).__name__, unreachable=True)
     if name == "Timeout" or isinstance(exception, TimeoutError):
         return Failure(cause=name)
     if status in FULL:

@@ -16,8 +16,10 @@ def error(name: str, status: int | None = None) -> Exception:
 @pytest.mark.parametrize(
     ("exception", "unreachable", "outcome"),
     [
-        pytest.param(error("APIConnectionError", 500), True, Outcome.REPLICA_FAILED, id="no connection"),
-        pytest.param(ConnectionResetError(), True, Outcome.REPLICA_FAILED, id="reset"),
+        pytest.param(error("ConnectError"), True, Outcome.REPLICA_FAILED, id="no connection"),
+        pytest.param(ConnectionRefusedError(), True, Outcome.REPLICA_FAILED, id="refused"),
+        pytest.param(error("APIConnectionError", 500), False, Outcome.REPLICA_FAILED, id="broke, nobody knows when"),
+        pytest.param(ConnectionResetError(), False, Outcome.REPLICA_FAILED, id="reset, after it was sent"),
         pytest.param(error("RateLimitError", 429), True, Outcome.REPLICA_FULL, id="full"),
         pytest.param(error("ServiceUnavailableError", 503), True, Outcome.REPLICA_FULL, id="overloaded"),
         pytest.param(error("InternalServerError", 500), False, Outcome.REPLICA_FAILED, id="broken"),
@@ -31,3 +33,18 @@ def test_an_exception_as_a_failure(exception: Exception, unreachable: bool, outc
     failure = failure_of(exception)
     assert (failure.unreachable, failure.outcome) == (unreachable, outcome)
     assert "prompt" not in failure.cause
+
+
+def test_a_refused_connection_is_seen_through_what_was_made_of_it() -> None:
+    made = error("InternalServerError", 500)
+    made.__context__ = error("OpenAIError")
+    made.__context__.__cause__ = error("ClientConnectorError")
+    assert failure_of(made).unreachable
+
+
+def test_the_attempt_before_is_not_looked_at() -> None:
+    before = type("InternalServerError", (Exception,), {"__module__": "litellm.exceptions"})()
+    before.__context__ = ConnectionRefusedError()
+    made = error("InternalServerError", 500)
+    made.__context__ = before
+    assert not failure_of(made).unreachable
