@@ -59,7 +59,8 @@ async def test_a_replica_that_is_killed_is_avoided(one: Stand, client: Client) -
     assert [answer.status for answer in after] == [200] * 40
     assert {answer.replica for answer in after} <= {"r1", "r2", "r3"}
     retried = sum(int(answer.headers.get("x-litellm-attempted-retries", 0)) for answer in after)
-    # A kept connection breaks, then the first that is refused shuts it out. It is tried again after 0.5 s, then twice as late each time.
+    # A kept connection breaks, then the first that is refused shuts it out. It is tried again after 0.5 s, and twice
+    # as late each time.
     assert retried <= 2 + math.log2(1.0 + took_s / 0.5)
 
 
