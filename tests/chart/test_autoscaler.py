@@ -96,7 +96,7 @@ async def until(story: Story, grants: set[tuple[str, str]], folder: Path) -> Non
         await asyncio.sleep(0.05)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_it_scales_its_workers_with_the_rights_that_it_has(tmp_path: Path) -> None:
     rendered = render(laid_over(example("simulated"), {"pools": {"chat": {"min": 2}}}))
     async with autoscaler(rendered, tmp_path, replicas=1) as story:
@@ -108,7 +108,7 @@ async def test_it_scales_its_workers_with_the_rights_that_it_has(tmp_path: Path)
     assert story.unused() <= SEEN_LATER
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_it_never_writes_the_scale_of_what_keda_owns(tmp_path: Path) -> None:
     async with autoscaler(render_example("keda"), tmp_path, replicas=0) as story:
         await until(story, {("deployments/scale", "get"), ("configmaps", "get")}, tmp_path)
@@ -125,7 +125,7 @@ async def idle(story: Story) -> None:
         await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_every_right_that_it_has_is_needed(tmp_path: Path) -> None:
     """It reads its nodes, drains and shrinks, is paused twice, and so repeats itself in events and status."""
     rendered = render(

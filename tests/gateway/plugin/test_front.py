@@ -73,7 +73,9 @@ async def test_calls_wait_for_room_and_go_in_the_order_of_the_queue(proxy: Proxy
     await until(lambda: len(proxy.sent) == 2)
     waiting = []
     for index in range(3):
-        waiting.append(proxy.call(f"w{index}", LONG, answers=[asyncio.Event()], streams=True))
+        # Each is heavier by seconds of what orders them: when they arrived is known to a few milliseconds only.
+        text = LONG * (index + 1)
+        waiting.append(proxy.call(f"w{index}", text, answers=[asyncio.Event()], streams=True))
         await until(lambda index=index: proxy.front.start().context.pools[0].room.count == index + 1)
     assert len(proxy.sent) == 2
     for done, task in busy:
