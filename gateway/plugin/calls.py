@@ -10,6 +10,8 @@ REMEMBER_S = 120.0
 """Logs are written after the answer; a call that ended so long ago is asked for no more."""
 HAND_OVER_S = 30.0
 """From LiteLLM's answer to the first item that is read of its stream. A client that left in between is not told of."""
+MOST_ENDED = 16
+"""Of one id, which clients may choose: one that uses the same for all its calls costs no more."""
 
 
 class Calls:
@@ -23,8 +25,17 @@ class Calls:
     def __len__(self) -> int:
         return len(self._visits)
 
+    def remembered(self, call_id: str) -> int:
+        """How many visits of a call are known."""
+        return len(self._visits.get(call_id, ()))
+
     def add(self, call_id: str, visit: Visit) -> None:
-        self._visits.setdefault(call_id, []).append(visit)
+        visits = self._visits.setdefault(call_id, [])
+        if len(visits) >= MOST_ENDED:
+            ended = sum(other.settled for other in visits)
+            for other in [other for other in visits if other.settled][: max(0, ended - MOST_ENDED + 1)]:
+                visits.remove(other)
+        visits.append(visit)
 
     def find(self, call_id: str, model: str, task: asyncio.Task[Any] | None) -> Visit | None:
         """The visit of a call to a model group that a further attempt belongs to.

@@ -14,6 +14,7 @@ from gateway.settings import TenantSettings
 
 OWN_KEY = "weighbridge"
 _MOST_NAME = 64
+_BANDS = frozenset(map(str, range(BANDS)))
 
 
 class Payers:
@@ -64,4 +65,4 @@ def _clean(value: Any) -> Iterator[str]:
 
 def _band(value: Any) -> int | None:
     text = str(value).strip()
-    return int(text) if text.isascii() and text.isdigit() and int(text) < BANDS else None
+    return int(text) if text in _BANDS else None

@@ -137,6 +137,7 @@ class Visit(Scheduled):
     # `Scheduled`
 
     def carry(self, replica: Replica, now_s: float) -> None:
+        self.failure = None  # of an attempt before
         if self._placed is not None and not self._placed.done():
             self._placed.set_result(replica)
 

@@ -9,6 +9,7 @@ import pytest
 
 from backlog.store import Backlog
 from gateway.outcome import Outcome, Refusal
+from gateway.plugin.calls import MOST_ENDED
 from gateway.plugin.front import Front
 from gateway.usage import Usage
 from tests.gateway.builders import POOL, record, tenant
@@ -348,3 +349,16 @@ async def test_while_redis_is_away_calls_are_still_placed() -> None:
 def test_the_front_starts_with_the_first_call(redis_url: str, redis_prefix: str) -> None:
     made: Front = front(redis_url, redis_prefix)
     assert len(made.calls) == 0
+
+
+async def test_a_call_that_a_second_replica_answered_is_priced(proxy: Proxy) -> None:
+    assert await proxy.call("a", answers=[Broken(), ANSWER]) == ANSWER
+    _, fields = proxy.front.priced("a", Usage(9, 4, 0))
+    assert fields["gpu_seconds"] > 0.0
+
+
+async def test_a_client_that_gives_all_its_calls_one_id_is_not_remembered_without_end(proxy: Proxy) -> None:
+    for _ in range(MOST_ENDED + 5):
+        assert await proxy.call("same") == ANSWER
+    assert stats(proxy) == {"served": MOST_ENDED + 5}
+    assert proxy.front.calls.remembered("same") == MOST_ENDED

@@ -51,6 +51,7 @@ def test_a_configured_tenant_brings_its_settings_and_others_have_defaults() -> N
         pytest.param({}, {"x-weighbridge-priority": "6"}, 6, id="asked for"),
         pytest.param({}, {"x-weighbridge-priority": "7"}, 6, id="over the ceiling"),
         pytest.param({}, {"x-weighbridge-priority": "urgent"}, 5, id="not a number"),
+        pytest.param({}, {"x-weighbridge-priority": "1" * 5000}, 5, id="no number of any size"),
         pytest.param({}, {"x-weighbridge-priority": "²"}, 5, id="a digit that is none"),
         pytest.param(
             {"user_api_key_metadata": {"weighbridge": {"priority": 7}}}, {}, 7, id="the operator may say more"
