@@ -39,7 +39,7 @@ def read_item(item: Any) -> tuple[bool, Usage | None]:
 
 
 def _event(data: bytes) -> tuple[bool, Usage | None]:
-    """Of a `message_delta` only the output is sure: the input is in it where the server reports it there."""
+    """Of a `message_delta` only the output is sure: the input, where it is not in it, is 0 here."""
     usage = None
     if b'"usage"' in data:
         for line in data.splitlines():
@@ -48,8 +48,14 @@ def _event(data: bytes) -> tuple[bool, Usage | None]:
                     body = msgspec.json.decode(line[5:])
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
-                usage = usage_of(body) or usage_of(_field(body, "message")) or usage
+                usage = usage_of(body) or usage_of(_field(body, "message")) or _output_of(body) or usage
     return b"_delta" in data or b'"choices"' in data, usage
+
+
+def _output_of(body: Any) -> Usage | None:
+    """The usage of an event that tells of the output alone."""
+    output_tokens = _count(_field(body, "usage"), "output_tokens")
+    return Usage(0, output_tokens, 0) if output_tokens else None
 
 
 def _field(value: Any, name: str) -> Any:

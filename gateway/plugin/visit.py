@@ -109,7 +109,7 @@ class Visit(Scheduled):
             self.replica.breaker = breaker.CLOSED
         self._output_tokens += output
         if usage is not None:
-            self._reported = usage
+            self._report(usage)
         if output:
             self.first_token(self.context.clock())
 
@@ -118,9 +118,18 @@ class Visit(Scheduled):
         if self.replica is not None and self.flight is not None:
             self.replica.breaker = breaker.CLOSED
         if usage is not None:
-            self._reported = usage
-            self._output_tokens = max(self._output_tokens, usage.output_tokens)
+            self._report(usage)
         self.finish(Outcome.SERVED, self.context.clock())
+
+    def _report(self, usage: Usage) -> None:
+        """The Messages API tells the input at the start of a stream and the output at its end: counts only grow."""
+        said = self._reported or usage
+        self._reported = Usage(
+            max(said.input_tokens, usage.input_tokens),
+            max(said.output_tokens, usage.output_tokens),
+            max(said.cached_tokens, usage.cached_tokens),
+        )
+        self._output_tokens = max(self._output_tokens, usage.output_tokens)
 
     def broke(self) -> None:
         """Its stream ended in an error."""
@@ -160,7 +169,8 @@ class Visit(Scheduled):
 
     @property
     def reported(self) -> Usage | None:
-        return self._reported
+        known = self._reported is not None and self._reported.input_tokens > 0
+        return self._reported if known else None
 
     @property
     def output_tokens(self) -> int:

@@ -66,6 +66,7 @@ def test_usage_is_found_in_every_shape(response: Any, usage: Usage | None) -> No
             id="messages begin",
         ),
         pytest.param(DELTA, True, Usage(9, 4, 0), id="messages end"),
+        pytest.param(b'data: {"usage":{"output_tokens":4}}', False, Usage(0, 4, 0), id="the output alone"),
         pytest.param(b'data: {"usage": \xff broken', False, None, id="not JSON"),
         pytest.param('data: {"choices":[1]}\n\n', True, None, id="as text"),
     ],

@@ -362,3 +362,16 @@ async def test_a_client_that_gives_all_its_calls_one_id_is_not_remembered_withou
         assert await proxy.call("same") == ANSWER
     assert stats(proxy) == {"served": MOST_ENDED + 5}
     assert proxy.front.calls.remembered("same") == MOST_ENDED
+
+
+async def test_a_stream_of_messages_that_ends_with_its_output_alone_is_billed_in_full(proxy: Proxy) -> None:
+    async def events() -> AsyncIterator[bytes]:
+        yield b'data: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}'
+        yield b'data: {"type":"content_block_delta"}'
+        yield b'data: {"type":"message_delta","usage":{"output_tokens":40}}'
+
+    stream = events()
+    await proxy.call("a", answers=[stream], streams=True)
+    await proxy.read("a", stream)
+    [pool] = proxy.front.start().context.pools
+    assert (pool.stats.input_tokens, pool.stats.output_tokens) == (9, 40)
