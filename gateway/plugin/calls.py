@@ -68,10 +68,12 @@ class Calls:
         return sent[-1] if sent else visits[-1] if visits else None
 
     def hand_over(self, visit: Visit, now_s: float) -> None:
-        """LiteLLM has a stream for it, and reads it in another task."""
-        self._unread[visit] = now_s
+        """LiteLLM has a stream for it, and reads it in another task, which may have begun before this is known."""
+        if not visit.taken:
+            self._unread[visit] = now_s
 
     def taken_over(self, visit: Visit) -> None:
+        visit.taken = True
         self._unread.pop(visit, None)
 
     def abandoned(self, now_s: float) -> Iterator[Visit]:

@@ -21,7 +21,7 @@ class Visit(Scheduled):
     """One call to one model group, over all attempts that LiteLLM makes. `task` is the one in which it makes them."""
 
     __slots__ = ("_output_tokens", "_placed", "_reported", "estimate_s", "failure", "model", "outcome", "settled_at_s",
-                 "task", "verdict")  # fmt: skip
+                 "taken", "task", "verdict")  # fmt: skip
 
     def __init__(
         self,
@@ -54,6 +54,8 @@ class Visit(Scheduled):
         self.failure: Failure | None = None
         """How its last attempt failed."""
         self.outcome: Outcome | None = None
+        self.taken = False
+        """Somebody reads its stream."""
         self.settled_at_s: float | None = None
         self.estimate_s: float | None = None
         """The wait that was foreseen when it had to wait."""

@@ -10,7 +10,7 @@ class Visit:
 
     def __init__(self) -> None:
         self.model, self.task = "llama", None
-        self.settled = False
+        self.settled = self.taken = False
         self.settled_at_s: float | None = None
         self.flight: object = object()
         self.replica: object = object()
@@ -54,3 +54,10 @@ def test_the_visit_that_was_sent_stands_for_the_call(calls: Calls) -> None:
     calls.add("a", refused)  # type: ignore[arg-type]
     assert calls.last("a") is sent  # type: ignore[comparison-overlap]
     assert calls.last("b") is None
+
+
+def test_a_stream_that_is_read_before_it_is_handed_over_is_not_given_up(calls: Calls) -> None:
+    visit = Visit()
+    calls.taken_over(visit)  # type: ignore[arg-type]
+    calls.hand_over(visit, 100.0)  # type: ignore[arg-type]
+    assert list(calls.abandoned(100.1 + HAND_OVER_S)) == []
