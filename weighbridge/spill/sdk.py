@@ -22,7 +22,7 @@ class SdkMissing(Exception):
 
 
 class ProviderFailed(Exception):
-    """A hosted model did not answer. `portable`: another request may fare better, and this one would not here."""
+    """A hosted model did not answer. `of_the_request`: it would not on another try; another request may fare better."""
 
     def __init__(self, cause: str, *, of_the_request: bool) -> None:
         super().__init__(cause)
