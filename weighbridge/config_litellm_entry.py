@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from estimator.engine import Engine
 from estimator.models import MODELS, find_model
 from gateway.names import MOST_WILDCARDS
-from weighbridge.config_errors import Path, Problem, did_you_mean, dotted, shown
+from weighbridge.config_errors import Path, Problem, did_you_mean, dotted, shown, suggestion
 from weighbridge.config_fields import replica_url
 from weighbridge.config_litellm_keys import Unused
 from weighbridge.config_source import from_environment
@@ -297,8 +297,10 @@ def guess_problem(entry: Entry) -> Problem | None:
     if entry.base_model is not None or find_model(entry.served_model) is not None:
         return None
     path = (*entry.path, "litellm_params", "model")
+    close = suggestion(entry.served_model, MODELS)
+    meant = f"did you mean {close!r}?" if close else "`weighbridge models` lists those that are"
     rule = (
-        f"no built-in architecture has this name ({did_you_mean(entry.served_model, MODELS)}); "
+        f"no built-in architecture has this name ({meant}); "
         f"add a pool with models: [{entry.model}] and architecture: the path of the model's config.json, "
         "or set model_info.base_model"
     )
