@@ -14,6 +14,9 @@ SHORT_CHARACTERS = 20
 PLACEHOLDERS = frozenset({"", "none", "null", "empty", "dummy", "fake", "fake-key", "no-key", "not-needed", "x", "-"})
 """What stands for the key of a model server that asks for none."""
 MASTER_KEY = "LITELLM_MASTER_KEY"
+PERMIT = "dangerously_permit_weak_or_unset_master_key"
+PERMIT_VARIABLE = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"
+OPEN = "LiteLLM starts, and whoever reaches it may use it"
 NEW_KEY = f'export {MASTER_KEY}="sk-$(openssl rand -hex 32)"'
 FROM_ENVIRONMENT = f"general_settings:\n  master_key: {ENVIRONMENT_PREFIX}{MASTER_KEY}"
 
@@ -21,9 +24,13 @@ FROM_ENVIRONMENT = f"general_settings:\n  master_key: {ENVIRONMENT_PREFIX}{MASTE
 def check_master_key(document: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[Finding]:
     """The key without which LiteLLM does not start. `env`: with `environment_variables` laid over it."""
     check, settings = "master-key", section(document, "general_settings")
-    if settings.get("dangerously_permit_weak_or_unset_master_key") is True:
-        what = "general_settings.dangerously_permit_weak_or_unset_master_key is on"
-        yield warning(check, what, "general_settings:\n  dangerously_permit_weak_or_unset_master_key: false")
+    then = "LiteLLM does not start"
+    if settings.get(PERMIT) is True:
+        yield warning(check, f"general_settings.{PERMIT} is on", f"general_settings:\n  {PERMIT}: false")
+        then = OPEN
+    elif env.get(PERMIT_VARIABLE, "").strip().lower() == "true":
+        yield warning(check, f"{PERMIT_VARIABLE} is on", f"unset {PERMIT_VARIABLE}")
+        then = OPEN
     written = settings.get("master_key")
     key, name = written, "general_settings.master_key"
     if written is None:
@@ -33,13 +40,13 @@ def check_master_key(document: Mapping[str, Any], env: Mapping[str, str]) -> Ite
         key = env.get(name)
     change = NEW_KEY if written is not None and key is not written else f"{NEW_KEY}\n{FROM_ENVIRONMENT}"
     if key is None:
-        yield error(check, f"{name} is not set: LiteLLM does not start", change)
+        yield error(check, f"{name} is not set: {then}", change)
         return
     text = str(key).strip()
     if not text:
-        yield error(check, f"{name} is empty: LiteLLM does not start", change)
+        yield error(check, f"{name} is empty: {then}", change)
     elif sha256(text.encode()).hexdigest() in KNOWN_KEYS:
-        yield error(check, f"{name} is a key of public examples: LiteLLM does not start", change)
+        yield error(check, f"{name} is a key of public examples: {then}", change)
     elif len(text) < SHORT_CHARACTERS:
         yield warning(check, f"{name} has {len(text)} characters: it can be guessed", change)
     else:

@@ -10,7 +10,7 @@ import pytest
 from weighbridge.doctor.finding import Finding, error, fine, status_of, unknown, warning
 from weighbridge.doctor.replica import Asked, ReplicaFacts, check_replica
 from weighbridge.doctor.report import last_line, to_json
-from weighbridge.doctor.secret import check_master_key, check_plain_keys
+from weighbridge.doctor.secret import PERMIT, PERMIT_VARIABLE, check_master_key, check_plain_keys
 from weighbridge.doctor.store import RedisFacts, check_redis
 from weighbridge.doctor.version import Installed, check_installed
 
@@ -93,6 +93,24 @@ def test_master_keys(written: str | None, env: dict[str, str], expected: list[st
 def test_a_permit_for_weak_keys_is_a_warning() -> None:
     document = {"general_settings": {"master_key": LONG, "dangerously_permit_weak_or_unset_master_key": True}}
     assert severities(check_master_key(document, {})) == ["warning", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "severity", "text"),
+    [
+        pytest.param({}, {}, ["error"], "does not start", id="refused"),
+        pytest.param({PERMIT: True}, {}, ["warning", "error"], "LiteLLM starts, and", id="permitted in the file"),
+        pytest.param(
+            {}, {PERMIT_VARIABLE: "True"}, ["warning", "error"], "LiteLLM starts, and", id="and in a variable"
+        ),
+    ],
+)
+def test_what_a_missing_master_key_leads_to(
+    settings: dict[str, object], env: dict[str, str], severity: list[str], text: str
+) -> None:
+    findings = list(check_master_key({"general_settings": settings}, env))
+    assert severities(findings) == severity
+    assert text in findings[-1].what
 
 
 def test_keys_in_plain_text_are_named_by_place_and_never_shown() -> None:
