@@ -1,9 +1,9 @@
 """Short builders for the values that gateway tests are about, and Hypothesis strategies for any of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ from backlog.records import (
 from backlog.ticket import Ticket
 from estimator.accelerator import ACCELERATORS
 from estimator.models import find_model
-from estimator.price import Weight, WeightSource
+from estimator.price import Price, Weight, WeightSource
 from gateway.openai import Endpoint, ParsedRequest, parse
 from gateway.pick import Load, PickRule
 from gateway.pool import Pool
@@ -73,6 +73,19 @@ def share(**changes: Any) -> ReplicaShare:
     return ReplicaShare(**(values | changes))
 
 
+class PricedOnce(PoolSettings):
+    """Its price, some 20 ms of work, is made once for all pools that have it."""
+
+    __slots__ = ()
+    prices: ClassVar[dict[str, Price]] = {}
+
+    def price(self) -> Price:
+        known = repr(replace(self, static_replicas=(), models=()))
+        if known not in self.prices:
+            self.prices[known] = super().price()
+        return self.prices[known]
+
+
 def pool_settings(*, replicas: int = 0, **changes: Any) -> PoolSettings:
     """Settings of a pool on L40S GPUs; with `replicas` it has that many static ones, `r0`, `r1`, ..."""
     architecture = find_model("llama-3.1-8b")
@@ -88,7 +101,7 @@ def pool_settings(*, replicas: int = 0, **changes: Any) -> PoolSettings:
             StaticReplica(name=f"r{n}", url=f"http://127.0.0.1:{9000 + n}") for n in range(replicas)
         ),
     }
-    return PoolSettings(**(values | changes))
+    return PricedOnce(**(values | changes))
 
 
 def pool(
