@@ -19,13 +19,14 @@ from autoscaler.settings import SettingsError
 from estimator.models import find_model
 from estimator.tokenizer_file import load_tokenizer
 from gateway.names import is_pattern
+from gateway.plugin.deployment import SELF_HOSTED
 from weighbridge.calibrate.file import read_calibration
 from weighbridge.config_autoscaler import AutoscalerSection
 from weighbridge.config_errors import ConfigError, Problem, did_you_mean, dotted, problems_from, shown
 from weighbridge.config_fields import REVEAL, digest, is_model_pattern
 from weighbridge.config_include import INCLUDE, merged, read_text
 from weighbridge.config_litellm import ADMIN_TENANT, LiteLLM, environment, read
-from weighbridge.config_litellm_entry import PROVIDERS, Elsewhere
+from weighbridge.config_litellm_entry import Elsewhere
 from weighbridge.config_litellm_keys import SECTIONS
 from weighbridge.config_merge import alias, elsewhere_of, merge, models_of
 from weighbridge.config_models import Config, PoolSection
@@ -36,7 +37,7 @@ from weighbridge.model_file import is_path, read_model_file
 from weighbridge.wiring import autoscaler_settings
 
 OUR_SECTIONS = tuple(Config.model_fields)
-OWN_SERVERS = f"; own servers have an api_base and one of {', '.join(f'{name}/' for name in PROVIDERS)}"
+OWN_SERVERS = f"; own servers have an api_base and one of {', '.join(f'{name}/' for name in SELF_HOSTED)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

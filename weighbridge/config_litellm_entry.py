@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from estimator.engine import Engine
 from estimator.models import MODELS, find_model
 from gateway.names import MOST_WILDCARDS
+from gateway.plugin.deployment import SELF_HOSTED
 from weighbridge.config_errors import Path, Problem, did_you_mean, dotted, shown, suggestion
 from weighbridge.config_fields import replica_url
 from weighbridge.config_litellm_keys import Unused
 from weighbridge.config_source import from_environment
 
-PROVIDERS = ("hosted_vllm", "openai", "text-completion-openai", "openai_like", "litellm_proxy", "custom_openai")
 MODES = ("chat", "completion", "embedding", "responses")
 _BASE_FROM_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "hosted_vllm": ("HOSTED_VLLM_API_BASE",),
@@ -199,7 +199,7 @@ def _base(params: Mapping[str, Any], provider: str | None, env: Mapping[str, str
 
 
 def _why_elsewhere(provider: str | None, base: str | None, info: Mapping[str, Any]) -> str | None:
-    if provider not in PROVIDERS:
+    if provider not in SELF_HOSTED:
         return f"is of the provider {provider}" if provider else "names no provider"
     if base is None:
         return f"has no api_base of its own, so it is of the provider {provider} itself"
@@ -264,7 +264,7 @@ def _base_model(info: Mapping[str, Any], reader: Reader) -> str | None:
     value = info.get("base_model")
     if not isinstance(value, str):
         return None
-    name = value.partition("/")[2] if value.partition("/")[0] in PROVIDERS else value
+    name = value.partition("/")[2] if value.partition("/")[0] in SELF_HOSTED else value
     if find_model(name) is None:
         reader.unused.lacks(f"model_list[].model_info.base_model: {name} (no built-in architecture)")
         return None

@@ -7,7 +7,8 @@ from gateway.replica import Replica
 from gateway.settings import PoolSettings
 
 Deployment = dict[str, Any]
-SELF_HOSTED = ("hosted_vllm", "openai", "text-completion-openai", "openai_like", "litellm_proxy")
+SELF_HOSTED = ("hosted_vllm", "openai", "text-completion-openai", "openai_like", "litellm_proxy", "custom_openai")
+"""LiteLLM's providers whose entries, with an address, may be servers of one's own."""
 
 
 def is_ours(deployment: Mapping[str, Any]) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gateway.names import Names, Served, names_of
+from gateway.plugin.deployment import SELF_HOSTED
 from tests.litellm.proxy import PROGRAM
 from tests.redis_servers import missing
 from weighbridge.config import load
-from weighbridge.config_litellm_entry import PROVIDERS
 from weighbridge.config_models import PoolSection
 from weighbridge.config_wildcard import ServerModel
 
@@ -63,5 +63,5 @@ def test_each_name_means_the_same_servers_to_litellm_and_here() -> None:
 
 def _served(model: str) -> str:
     provider, _, name = model.partition("/")
-    assert provider in PROVIDERS
+    assert provider in SELF_HOSTED
     return name

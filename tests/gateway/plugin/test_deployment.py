@@ -47,6 +47,7 @@ def test_without_any_entry_one_is_made() -> None:
         pytest.param(
             {"model": "x", "custom_llm_provider": "hosted_vllm", "api_base": "http://a"}, True, id="by provider"
         ),
+        pytest.param({"model": "custom_openai/x", "api_base": "http://a"}, True, id="as the configuration has it"),
         pytest.param({"model": "openai/gpt-4o"}, False, id="OpenAI itself"),
         pytest.param({"model": "azure/x", "api_base": "https://a"}, False, id="Azure"),
         pytest.param({}, False, id="nothing"),
